@@ -1,0 +1,102 @@
+"""Answers on disk as they come, so that an evaluation that was stopped goes on.
+
+`OUTPUT.partial.jsonl` lies beside the result and goes when that was written.
+"""
+
+import fcntl
+import json
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from eval.api import Answer
+
+SUFFIX = ".partial.jsonl"
+
+
+class JournalBusy(RuntimeError):
+    """Another process writes the same result."""
+
+
+class Journal:
+    """The answers to requests by key; only those without an error are written, so that a failed
+    request is sent again when the evaluation goes on."""
+
+    def __init__(self, output: Path) -> None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        self.output = output
+        self.path = output.with_name(output.name + SUFFIX)
+        self._file = self.path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise JournalBusy(f"{self.path}: another evaluation is writing it") from None
+        self.answers = dict(self._read())
+
+    def _read(self) -> Iterator[tuple[str, Answer]]:
+        self._file.seek(0)
+        line = "\n"
+        for line in self._file:
+            try:
+                record = json.loads(line)
+                yield record.pop("key"), Answer(**record)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # cut off when the process died, or of another version: asked again
+        if not line.endswith("\n"):
+            self._file.write("\n")
+
+    def add(self, key: str, answer: Answer) -> None:
+        self.answers[key] = answer
+        if answer.error is None:
+            self._file.write(json.dumps({"key": key, **asdict(answer)}) + "\n")
+            self._file.flush()
+
+    def remove(self) -> None:
+        """Delete the file: the result holds all of it."""
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self.path.exists() and self.path.stat().st_size == 0:
+            self.path.unlink()
+        self._file.close()
+
+
+def open_journal(
+    output: Path | None, *, runs: Path, model: str | None, keys: Collection[str]
+) -> Journal:
+    """The journal of `output`; without one, that of the newest unfinished evaluation of `model` in
+    `runs` that holds an answer to one of `keys`, else of a new `runs/eval-MODEL-STAMP.json`.
+
+    Raises:
+        JournalBusy: another process writes `output`.
+    """
+    if output:
+        return Journal(output)
+    name = re.sub(r"[^A-Za-z0-9._@-]", "-", model or "default")
+    stamp = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z"
+    for path in sorted(runs.glob(f"eval-{name}-{stamp}.json{SUFFIX}"), reverse=True):
+        if journal := _unfinished(path, keys):
+            return journal
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return Journal(runs / f"eval-{name}-{now}.json")
+
+
+def _unfinished(path: Path, keys: Collection[str]) -> Journal | None:
+    try:
+        journal = Journal(path.with_name(path.name.removesuffix(SUFFIX)))
+    except JournalBusy:
+        return None
+    if journal.answers.keys().isdisjoint(keys):
+        journal.__exit__(None, None, None)
+        return None
+    return journal

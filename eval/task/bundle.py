@@ -1,0 +1,257 @@
+"""The adapter bundle: the contract on disk between trainer and server.
+
+A bundle is a folder with PEFT's two files and `sqlwright.json`, written last: while that is
+missing the bundle is not there. Its digest is the sha256 of the sorted lines `name\\0sha256\\n`
+over the three. The store keeps each version in `DIGEST12/` and never rewrites it; `aliases.json`
+says which version a public name means.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from eval.task.prompt import PromptFormat
+
+FORMAT_VERSION = 1
+MANIFEST = "sqlwright.json"
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+CORE_FILES = (CONFIG, WEIGHTS, MANIFEST)
+EVIDENCE = "evidence"
+ALIASES = "aliases.json"
+
+ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+VERSION_NAME = re.compile(r"([a-z0-9][a-z0-9._-]{0,63})@([0-9a-f]{12})")
+MAX_JSON_BYTES = 1 << 20
+
+
+class BundleError(ValueError):
+    """A folder that is no whole and untouched bundle; the message says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `sqlwright.json` holds: how the adapter was made and how it must be asked."""
+
+    base_model: str
+    base_model_sha256: str
+    quantisation: str
+    rank: int
+    alpha: int
+    target_modules: list[str]
+    prompt_template: str
+    serialisation: str
+    dialect: str
+    stop: str
+    data: list[dict[str, Any]]
+    recipe: dict[str, Any]
+    commit: str
+    created: str
+    files: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def prompt_format(self) -> PromptFormat:
+        return PromptFormat(self.prompt_template, self.serialisation)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read and found whole."""
+
+    folder: Path
+    digest: str
+    manifest: Manifest
+
+    @property
+    def short(self) -> str:
+        """The digest's first 12 digits: the version's name in the store."""
+        return self.digest[:12]
+
+
+@dataclass(frozen=True)
+class Alias:
+    """The versions (12 digits each) that a public name has had or has."""
+
+    active: str
+    previous: str | None = None
+    canary: str | None = None
+
+
+def default_store() -> Path:
+    """`$SQLWRIGHT_STORE`, else `$XDG_DATA_HOME/sqlwright/store`, else under `~/.local/share`."""
+    if own := os.environ.get("SQLWRIGHT_STORE"):
+        return Path(own)
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "sqlwright" / "store"
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def bundle_digest(folder: Path) -> str:
+    """sha256 (hex) of the sorted lines `name\\0sha256\\n` over the bundle's three files."""
+    lines = sorted(f"{name}\0{sha256_file(folder / name)}\n" for name in CORE_FILES)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `sqlwright.json` with the hashes of the files beside it: now the bundle is whole."""
+    record = asdict(manifest)
+    record["files"] = {name: sha256_file(folder / name) for name in (CONFIG, WEIGHTS)}
+    _write_json(folder / MANIFEST, record)
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read the bundle at `folder` and check that it is whole and untouched.
+
+    Raises:
+        BundleError: a file is missing, is no regular file, or differs from the manifest's hash.
+    """
+    for name in CORE_FILES:
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"incomplete: {name} is missing or is no regular file")
+    manifest = _manifest(_read_json(folder / MANIFEST))
+    for name in (CONFIG, WEIGHTS):
+        if manifest.files.get(name) != sha256_file(folder / name):
+            raise BundleError(f"tampered: {name} differs from the hash in {MANIFEST}")
+    return Bundle(folder, bundle_digest(folder), manifest)
+
+
+def _manifest(record: dict[str, Any]) -> Manifest:
+    known = {f.name for f in fields(Manifest)}
+    if unknown := sorted(set(record) - known):
+        raise BundleError(f"{MANIFEST}: unknown field {unknown[0]!r}")
+    if missing := sorted(known - set(record)):
+        raise BundleError(f"{MANIFEST}: missing field {missing[0]!r}")
+    if record["format_version"] != FORMAT_VERSION:
+        raise BundleError(f"{MANIFEST}: format {record['format_version']!r}, not {FORMAT_VERSION}")
+    return Manifest(**record)
+
+
+def read_version(store: Path, short: str) -> Bundle:
+    """Read version `short` of the store.
+
+    Raises:
+        BundleError: as `read_bundle`, or the folder's name is not its content's digest.
+    """
+    bundle = read_bundle(store / short)
+    if bundle.short != short:
+        raise BundleError(f"tampered: the digest of folder {short} is {bundle.short}")
+    return bundle
+
+
+def publish(staging: Path, store: Path, alias: str) -> Bundle:
+    """Put the whole bundle at `staging` into `store` and point `alias` at it.
+
+    Files are flushed, then one rename makes the version appear; `staging` may be reused after.
+
+    Raises:
+        BundleError: `staging` is no whole bundle or `alias` is no legal name.
+        OSError: the store can't be written.
+    """
+    if not ALIAS.fullmatch(alias):
+        raise BundleError(f"alias {alias[:80]!r} must match {ALIAS.pattern}")
+    bundle = read_bundle(staging)
+    store.mkdir(parents=True, exist_ok=True)
+    target = store / bundle.short
+    if not target.exists():
+        _copy_version(staging, target)
+    point_alias(store, alias, bundle.short)
+    return Bundle(target, bundle.digest, bundle.manifest)
+
+
+def _copy_version(staging: Path, target: Path) -> None:
+    work = Path(tempfile.mkdtemp(prefix=".staging-", dir=target.parent))
+    try:
+        for name in (CONFIG, WEIGHTS):
+            shutil.copyfile(staging / name, work / name)
+        if (staging / EVIDENCE).is_dir():
+            shutil.copytree(staging / EVIDENCE, work / EVIDENCE)
+        shutil.copyfile(staging / MANIFEST, work / MANIFEST)  # last: its presence means complete
+        for path in (*work.rglob("*"), work):
+            _fsync(path)
+        work.chmod(0o755)
+        work.rename(target)
+        _fsync(target.parent)
+    except FileExistsError:
+        pass  # another publisher was first with the same content
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_aliases(store: Path) -> dict[str, Alias]:
+    """The store's aliases; empty where nothing was published yet.
+
+    Raises:
+        BundleError: `aliases.json` is malformed.
+    """
+    path = store / ALIASES
+    if not path.exists():
+        return {}
+    try:
+        return {name: Alias(**entry) for name, entry in _read_json(path).items()}
+    except TypeError as error:
+        raise BundleError(f"{ALIASES}: {error}") from error
+
+
+def point_alias(store: Path, alias: str, short: str) -> None:
+    """Make `short` the active version of `alias`; the one before becomes `previous`."""
+    with _locked(store):
+        aliases = read_aliases(store)
+        old = aliases.get(alias)
+        if old is None or old.active != short:
+            aliases[alias] = Alias(short, previous=old.active if old else None)
+            write_aliases(store, aliases)
+
+
+def write_aliases(store: Path, aliases: Mapping[str, Alias]) -> None:
+    _write_json(store / ALIASES, {name: asdict(entry) for name, entry in sorted(aliases.items())})
+
+
+@contextmanager
+def _locked(store: Path) -> Iterator[None]:
+    """Hold the store's lock, so that two publishers don't lose each other's alias."""
+    with (store / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise BundleError(f"{path.name}: over {MAX_JSON_BYTES} bytes")
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path.name}: can't be read: {error}") from error
+    if not isinstance(record, dict):
+        raise BundleError(f"{path.name}: must hold an object")
+    return record
+
+
+def _write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write in one step: a reader sees the old file or the new one."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _fsync(draft)
+    draft.replace(path)

@@ -1,0 +1,216 @@
+-- A neighbourhood outpatient clinic: patients, doctors, visits, medicines and lab work.
+CREATE TABLE patients (
+    id INTEGER PRIMARY KEY,
+    full_name TEXT NOT NULL,
+    birth_date DATE NOT NULL,
+    sex TEXT NOT NULL,
+    city TEXT NOT NULL,
+    insurer TEXT,
+    registered_on DATE NOT NULL
+);
+
+CREATE TABLE doctors (
+    id INTEGER PRIMARY KEY,
+    full_name TEXT NOT NULL,
+    specialty TEXT NOT NULL,
+    room TEXT,
+    hired_on DATE NOT NULL,
+    supervisor_id INTEGER,
+    FOREIGN KEY (supervisor_id) REFERENCES doctors(id)
+);
+
+CREATE TABLE appointments (
+    id INTEGER PRIMARY KEY,
+    patient_id INTEGER NOT NULL,
+    doctor_id INTEGER NOT NULL,
+    scheduled_on DATE NOT NULL,
+    status TEXT NOT NULL,
+    fee NUMERIC,
+    reason TEXT,
+    FOREIGN KEY (patient_id) REFERENCES patients(id),
+    FOREIGN KEY (doctor_id) REFERENCES doctors(id)
+);
+
+CREATE TABLE medications (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    form TEXT NOT NULL,
+    unit_price NUMERIC NOT NULL,
+    needs_refrigeration BOOLEAN NOT NULL
+);
+
+CREATE TABLE prescriptions (
+    appointment_id INTEGER NOT NULL,
+    medication_id INTEGER NOT NULL,
+    dosage TEXT NOT NULL,
+    duration_days INTEGER,
+    PRIMARY KEY (appointment_id, medication_id),
+    FOREIGN KEY (appointment_id) REFERENCES appointments(id),
+    FOREIGN KEY (medication_id) REFERENCES medications(id)
+);
+
+CREATE TABLE lab_tests (
+    id INTEGER PRIMARY KEY,
+    patient_id INTEGER NOT NULL,
+    test_name TEXT NOT NULL,
+    taken_on DATE NOT NULL,
+    result_value REAL,
+    is_abnormal BOOLEAN,
+    FOREIGN KEY (patient_id) REFERENCES patients(id)
+);
+
+INSERT INTO patients VALUES
+(1, 'Agnes Thorne', '1948-07-22', 'F', 'Millbrook', 'Northcare', '2023-01-16'),
+(2, 'Boris Petrenko', '1975-11-03', 'M', 'Millbrook', 'Solis Health', '2023-02-07'),
+(3, 'Celia Nunez', '1991-04-18', 'F', 'Harrow Bay', NULL, '2023-02-28'),
+(4, 'Dorian Webb', '2012-09-09', 'M', 'Millbrook', 'Northcare', '2023-04-12'),
+(5, 'Esther Adeyemi', '1983-01-27', 'F', 'Kestrel Hill', 'Union Mutual', '2023-06-05'),
+(6, 'Felix Baumann', '1966-05-14', 'M', 'Harrow Bay', 'Solis Health', '2023-08-21'),
+(7, 'Grace Tan', '2001-12-30', 'F', 'Millbrook', 'Northcare', '2023-10-02'),
+(8, 'Hamid Rahimi', '1958-03-08', 'M', 'Oldport', 'Union Mutual', '2023-11-19'),
+(9, 'Irene Castellano', '1939-10-25', 'F', 'Harrow Bay', 'Northcare', '2024-01-08'),
+(10, 'Jasper Cole', '2018-06-17', 'M', 'Kestrel Hill', NULL, '2024-02-14'),
+(11, 'Kirsten Dahl', '1988-08-04', 'F', 'Oldport', 'Solis Health', '2024-04-29'),
+(12, 'Leon Marchetti', '1971-02-11', 'M', 'Millbrook', 'Northcare', '2024-06-18'),
+(13, 'Maya Friedman', '2015-05-05', 'F', 'Millbrook', 'Union Mutual', '2024-09-03'),
+(14, 'Nils Aaberg', '1995-09-21', 'M', 'Kestrel Hill', NULL, '2024-11-25'),
+(15, 'Odette Simon', '1962-12-12', 'F', 'Oldport', 'Northcare', '2025-02-10'),
+(16, 'Pavel Horak', '1979-06-29', 'M', 'Harrow Bay', 'Solis Health', date('now', 'start of year', '-1 year', '+60 days')),
+(17, 'Rhea Kapoor', '2004-03-16', 'F', 'Millbrook', NULL, date('now', 'start of year', '-1 year', '+210 days')),
+(18, 'Samuel Ortiz', '1953-01-02', 'M', 'Oldport', 'Northcare', date('now', '-90 days')),
+(19, 'Tilda Berg', '1998-11-11', 'F', 'Kestrel Hill', 'Union Mutual', date('now', 'start of month', '-1 month', '+3 days')),
+(20, 'Ugo Bianchi', '1986-04-07', 'M', 'Millbrook', 'Solis Health', date('now', 'start of month', '-1 month', '+15 days')),
+(21, 'Valerie Moss', '1977-09-28', 'F', 'Harrow Bay', NULL, date('now', 'start of month', '-1 month', '+21 days')),
+(22, 'Wendell Pike', '1944-08-19', 'M', 'Millbrook', 'Northcare', date('now', '-5 days')),
+(23, 'Yara Sayegh', '2021-02-23', 'F', 'Oldport', 'Union Mutual', date('now', '-1 day')),
+(24, 'Zeno Falk', '1990-07-13', 'M', 'Millbrook', NULL, date('now')),
+(25, 'Petra Lindahl', '1969-03-30', 'F', 'Oldport', 'Solis Health', '2024-08-26'),
+(26, 'Conrad Yates', '2009-12-04', 'M', 'Harrow Bay', 'Northcare', date('now', '-37 days'));
+
+INSERT INTO doctors VALUES
+(1, 'Dr. Miriam Lowe', 'general practice', 'A1', '2009-03-01', NULL),
+(2, 'Dr. Henrik Aalto', 'cardiology', 'B2', '2012-09-15', 1),
+(3, 'Dr. Sofia Mendez', 'pediatrics', 'A3', '2015-01-10', 1),
+(4, 'Dr. Tobias Rehn', 'dermatology', 'C1', '2016-06-20', 1),
+(5, 'Dr. Leila Hosseini', 'general practice', 'A2', '2018-11-05', 1),
+(6, 'Dr. Owen Price', 'cardiology', 'B3', '2020-02-17', 2),
+(7, 'Dr. Chiara Venturi', 'orthopedics', 'C4', '2021-08-30', 1),
+(8, 'Dr. Marek Zielinski', 'pediatrics', NULL, '2023-05-02', 3),
+(9, 'Dr. Anita Bose', 'neurology', 'B5', '2023-10-09', 2),
+(10, 'Dr. Callum Reid', 'general practice', NULL, '2025-01-13', 5),
+(11, 'Dr. Yuki Tanabe', 'ophthalmology', 'C2', date('now', '-20 days'), 1);
+
+INSERT INTO appointments VALUES
+(1, 1, 2, '2023-02-03', 'completed', 120.00, 'chest pain'),
+(2, 2, 1, '2023-02-10', 'completed', 55.00, 'annual check-up'),
+(3, 3, 4, '2023-03-14', 'completed', 80.00, 'rash'),
+(4, 4, 3, '2023-04-20', 'completed', 60.00, 'fever'),
+(5, 1, 2, '2023-05-05', 'completed', 95.00, 'follow-up'),
+(6, 5, 5, '2023-06-19', 'no-show', NULL, NULL),
+(7, 6, 7, '2023-09-04', 'completed', 110.00, 'knee pain'),
+(8, 2, 1, '2023-10-16', 'cancelled', NULL, 'back pain'),
+(9, 7, 4, '2023-11-08', 'completed', 80.00, 'acne'),
+(10, 8, 6, '2023-12-01', 'completed', 130.00, 'palpitations'),
+(11, 9, 2, '2024-01-22', 'completed', 125.00, 'high blood pressure'),
+(12, 10, 8, '2024-02-26', 'completed', 60.00, 'cough'),
+(13, 5, 5, '2024-03-12', 'completed', 55.00, 'migraine'),
+(14, 1, 1, '2024-04-03', 'completed', 50.00, 'flu shot'),
+(15, 11, 9, '2024-05-17', 'completed', 140.00, 'migraine'),
+(16, 12, 1, '2024-07-01', 'completed', 55.00, 'annual check-up'),
+(17, 6, 7, '2024-08-09', 'completed', 90.00, 'follow-up'),
+(18, 13, 3, '2024-09-10', 'no-show', NULL, 'ear ache'),
+(19, 13, 3, '2024-09-17', 'completed', 60.00, 'ear ache'),
+(20, 8, 6, '2024-10-23', 'completed', 100.00, 'follow-up'),
+(21, 14, 1, '2024-12-05', 'cancelled', NULL, 'cough'),
+(22, 9, 2, '2025-01-27', 'completed', 95.00, 'follow-up'),
+(23, 15, 9, '2025-02-24', 'completed', 145.00, 'dizziness'),
+(24, 12, 5, date('now', 'start of year', '-1 year', '+80 days'), 'completed', 55.00, 'back pain'),
+(25, 16, 7, date('now', 'start of year', '-1 year', '+100 days'), 'completed', 115.00, 'shoulder pain'),
+(26, 17, 4, date('now', 'start of year', '-1 year', '+240 days'), 'cancelled', NULL, 'rash'),
+(27, 18, 2, date('now', '-85 days'), 'completed', 128.00, 'chest pain'),
+(28, 1, 2, date('now', 'start of month', '-1 month', '+1 day'), 'completed', 95.00, 'follow-up'),
+(29, 19, 1, date('now', 'start of month', '-1 month', '+5 days'), 'completed', 58.00, 'annual check-up'),
+(30, 7, 5, date('now', 'start of month', '-1 month', '+11 days'), 'no-show', NULL, NULL),
+(31, 20, 9, date('now', 'start of month', '-1 month', '+18 days'), 'completed', 140.00, 'migraine'),
+(32, 21, 4, date('now', 'start of month', '-1 month', '+23 days'), 'cancelled', NULL, 'mole check'),
+(33, 4, 3, date('now', '-13 days'), 'completed', 62.00, 'fever'),
+(34, 10, 8, date('now', '-6 days'), 'completed', 62.00, 'cough'),
+(35, 22, 6, date('now', '-4 days'), 'no-show', NULL, 'palpitations'),
+(36, 2, 1, date('now', '-1 day'), 'completed', 58.00, 'back pain'),
+(37, 3, 5, date('now', '-1 day'), 'completed', 52.00, NULL),
+(38, 23, 3, date('now'), 'scheduled', NULL, 'vaccination'),
+(39, 9, 2, date('now', '+2 days'), 'scheduled', NULL, 'follow-up'),
+(40, 24, 1, date('now', '+5 days'), 'scheduled', NULL, 'annual check-up'),
+(41, 11, 9, date('now', '+19 days'), 'scheduled', NULL, NULL);
+
+INSERT INTO medications VALUES
+(1, 'Amlorin', 'tablet', 0.42, 0),
+(2, 'Cardexol', 'tablet', 1.15, 0),
+(3, 'Dermasil', 'cream', 8.90, 0),
+(4, 'Febrinol', 'syrup', 5.60, 0),
+(5, 'Insuvex', 'injection', 22.75, 1),
+(6, 'Migrastop', 'tablet', 3.30, 0),
+(7, 'Otidrop', 'drops', 7.25, 1),
+(8, 'Painfree Gel', 'cream', 6.40, 0),
+(9, 'Penivar', 'tablet', 0.95, 0),
+(10, 'Tussilan', 'syrup', 4.80, 0),
+(11, 'Vaxiflu', 'injection', 18.00, 1),
+(12, 'Calmora', 'tablet', 2.05, 0);
+
+INSERT INTO prescriptions VALUES
+(1, 1, '5 mg daily', 90),
+(1, 2, '10 mg daily', 60),
+(3, 3, 'apply twice daily', 14),
+(4, 4, '5 ml every 6 hours', 5),
+(5, 1, '10 mg daily', 180),
+(7, 8, 'apply three times daily', 21),
+(9, 3, 'apply at night', 30),
+(10, 2, '10 mg daily', 90),
+(11, 1, '5 mg daily', 120),
+(12, 10, '10 ml at night', 7),
+(13, 6, '50 mg as needed', NULL),
+(14, 11, 'single dose', 1),
+(15, 6, '50 mg as needed', NULL),
+(15, 12, '2 mg at night', 28),
+(17, 8, 'apply twice daily', 10),
+(19, 7, '3 drops twice daily', 6),
+(19, 9, '250 mg three times daily', 8),
+(20, 2, '5 mg daily', 180),
+(22, 1, '10 mg daily', 365),
+(23, 12, '2 mg at night', 14),
+(24, 8, 'apply twice daily', 15),
+(25, 8, 'apply three times daily', 20),
+(27, 2, '10 mg daily', 45),
+(28, 1, '10 mg daily', 150),
+(31, 6, '100 mg as needed', NULL),
+(33, 4, '10 ml every 6 hours', 4),
+(33, 9, '125 mg twice daily', 9),
+(34, 10, '5 ml at night', 12),
+(36, 8, 'apply twice daily', 18);
+
+INSERT INTO lab_tests VALUES
+(1, 1, 'cholesterol', '2023-02-03', 6.8, 1),
+(2, 2, 'glucose', '2023-02-10', 5.1, 0),
+(3, 2, 'cholesterol', '2023-02-10', 4.9, 0),
+(4, 1, 'cholesterol', '2023-05-05', 5.7, 1),
+(5, 8, 'potassium', '2023-12-01', 4.2, 0),
+(6, 9, 'glucose', '2024-01-22', 7.4, 1),
+(7, 9, 'cholesterol', '2024-01-22', 6.1, 1),
+(8, 5, 'iron', '2024-03-12', 8.3, 1),
+(9, 11, 'vitamin D', '2024-05-17', 31.0, 0),
+(10, 12, 'glucose', '2024-07-01', 6.2, 1),
+(11, 12, 'cholesterol', '2024-07-01', 5.0, 0),
+(12, 8, 'potassium', '2024-10-23', 5.6, 1),
+(13, 14, 'vitamin D', '2024-12-05', 14.5, 1),
+(14, 9, 'glucose', '2025-01-27', 6.9, 1),
+(15, 15, 'iron', '2025-02-24', 17.2, 0),
+(16, 12, 'glucose', date('now', 'start of year', '-1 year', '+80 days'), 5.8, 0),
+(17, 18, 'cholesterol', date('now', '-85 days'), 7.3, 1),
+(18, 18, 'glucose', date('now', '-85 days'), 5.4, 0),
+(19, 1, 'cholesterol', date('now', 'start of month', '-1 month', '+1 day'), 5.2, 0),
+(20, 19, 'iron', date('now', 'start of month', '-1 month', '+5 days'), 11.9, 0),
+(21, 20, 'vitamin D', date('now', 'start of month', '-1 month', '+18 days'), 18.6, 1),
+(22, 4, 'glucose', date('now', '-13 days'), 4.7, 0),
+(23, 22, 'potassium', date('now', '-4 days'), 5.9, 1),
+(24, 2, 'glucose', date('now', '-1 day'), NULL, NULL),
+(25, 3, 'iron', date('now'), NULL, NULL);

@@ -1,0 +1,1 @@
+"""Adapter bundles in, HTTP out: vLLM as a supervised child behind a FastAPI facade."""

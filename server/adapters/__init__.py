@@ -1,0 +1,1 @@
+"""Adapter store on disk to versions that the engine serves."""

@@ -1,0 +1,144 @@
+"""Which adapter version answers to which name: follows the store, proves a version, then flips.
+
+A new version is read, checked and warmed with a one-token request before any client sees it; the
+alias then changes in one assignment. Whatever is wrong with it, the old version goes on serving.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from watchfiles import awatch
+
+from eval.task.bundle import Bundle, BundleError, Manifest, read_aliases, read_version
+from server.engine import Engine
+from server.errors import AdapterNotFound, NotReady, ServerError
+from server.metrics import Metrics
+
+log = structlog.get_logger()
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version that the engine has answered for; `manifest` is None for the base model."""
+
+    name: str
+    digest: str
+    manifest: Manifest | None
+
+
+class AdapterTable:
+    """The served versions by alias and by full name; the store at `store` is the truth."""
+
+    def __init__(
+        self,
+        store: Path,
+        engine: Engine,
+        metrics: Metrics,
+        *,
+        base_sha256: str = "",
+        max_rank: int = 512,
+    ) -> None:
+        self.store = store
+        self.engine = engine
+        self.metrics = metrics
+        self.base_sha256 = base_sha256
+        self.max_rank = max_rank
+        self.active: dict[str, Served] = {}
+        self.versions: dict[str, Served] = {BASE: Served(BASE, "", None)}
+        self._refused: dict[str, str] = {}
+
+    def find(self, name: str) -> Served:
+        """The version that `name` (alias, `alias@digest12` or "base") means now.
+
+        Raises:
+            AdapterNotFound: nothing of that name is served.
+        """
+        served = self.active.get(name) or self.versions.get(name)
+        if served is None:
+            known = ", ".join([BASE, *sorted(self.active)])
+            hint = f"served: {known}"
+            raise AdapterNotFound(f"no adapter {name[:80]!r}", param="model", hint=hint)
+        return served
+
+    async def refresh(self) -> None:
+        """Bring what is served into line with the store; never raises for the store's faults."""
+        try:
+            aliases = await asyncio.to_thread(read_aliases, self.store)
+        except BundleError as error:
+            self._refuse("aliases.json", "aliases.json", str(error))
+            return
+        for alias, entry in aliases.items():
+            current = self.active.get(alias)
+            if current is None or current.name != f"{alias}@{entry.active}":
+                await self._adopt(alias, entry.active)
+        for alias in set(self.active) - set(aliases):
+            log.info("adapter_withdrawn", alias=alias)
+            del self.active[alias]
+        self.metrics.adapters.set(len(self.active))
+
+    async def _adopt(self, alias: str, short: str) -> None:
+        """Serve version `short` as `alias`, or say once why not."""
+        name = f"{alias}@{short}"
+        try:
+            bundle = await asyncio.to_thread(read_version, self.store, short)
+            self._check(bundle)
+            await self.engine.complete(name, "SELECT", max_tokens=1)
+        except NotReady:
+            return  # the engine is down; its restart calls again
+        except (BundleError, ServerError) as error:
+            self._refuse(alias, short, str(error))
+            return
+        self._refused.pop(alias, None)
+        served = Served(name, bundle.digest, bundle.manifest)
+        self.versions[name] = served
+        self.active[alias] = served
+        self.metrics.adapter_loads.labels("served").inc()
+        log.info("adapter_served", alias=alias, model=name)
+
+    def _check(self, bundle: Bundle) -> None:
+        manifest = bundle.manifest
+        if self.base_sha256 and manifest.base_model_sha256 != self.base_sha256:
+            raise BundleError(
+                f"wrong_base: trained on {manifest.base_model}, not on the served base"
+            )
+        if manifest.rank > self.max_rank:
+            raise BundleError(
+                f"rank_too_high: rank {manifest.rank} is over {self.max_rank}; "
+                "raise SQLWRIGHT_MAX_LORA_RANK"
+            )
+
+    def _refuse(self, alias: str, version: str, reason: str) -> None:
+        if self._refused.get(alias) != f"{version} {reason}":
+            self._refused[alias] = f"{version} {reason}"
+            self.metrics.adapter_loads.labels("refused").inc()
+            kept = self.active.get(alias)
+            log.warning(
+                "adapter_refused", alias=alias, version=version, reason=reason,
+                still_serving=kept.name if kept else None,
+            )  # fmt: skip
+
+    async def rewarm(self) -> None:
+        """After the engine's restart: have it load again what was served."""
+        for served in list(self.active.values()):
+            try:
+                await self.engine.complete(served.name, "SELECT", max_tokens=1)
+            except ServerError as error:
+                log.warning("adapter_rewarm_failed", model=served.name, reason=str(error))
+        await self.refresh()
+
+    async def watch(self, rescan_seconds: float) -> None:
+        """Refresh on every change of the store, and at least every `rescan_seconds`, for
+        file systems that don't tell of changes; runs until cancelled."""
+        self.store.mkdir(parents=True, exist_ok=True)
+        changes = awatch(
+            self.store,
+            rust_timeout=int(rescan_seconds * 1000),
+            yield_on_timeout=True,
+            recursive=True,
+            debounce=200,
+        )
+        async for _ in changes:
+            await self.refresh()

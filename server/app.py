@@ -1,0 +1,71 @@
+"""The facade: an allow-list of routes before the engine, built in a function."""
+
+import time
+
+from asgi_correlation_id import CorrelationIdMiddleware
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
+from prometheus_fastapi_instrumentator import Instrumentator
+
+from server.auth import key_checker
+from server.doors import Doors
+from server.errors import install_error_handlers
+from server.generate import Generator
+from server.openai_routes import openai_routes
+from server.routes import add_page, health_routes, question_routes
+from server.settings import Settings
+
+REQUEST_ID = "X-Request-ID"
+DESCRIPTION = """English questions to SQL that one may trust.
+
+`POST /generate-sql` answers with SQL that was checked against the schema, and a confidence.
+The `/v1` routes are OpenAI's; adapters are listed as models."""
+
+
+def create_app(generator: Generator, settings: Settings) -> FastAPI:
+    """The application around `generator`."""
+    app: FastAPI = FastAPIOffline(
+        title="sqlwright", description=DESCRIPTION, version="0.1.0", redirect_slashes=False
+    )
+    install_error_handlers(app)
+    guarded = APIRouter(dependencies=[Depends(key_checker(settings.api_keys, generator.metrics))])
+    guarded.include_router(question_routes(generator))
+    guarded.include_router(
+        openai_routes(generator.engine, generator.adapters, created=int(time.time()))
+    )
+    app.include_router(guarded)
+    app.include_router(health_routes(generator))
+    add_page(app)
+    _instrument(app, generator)
+    _add_middleware(app, generator, settings)
+    return app
+
+
+def _instrument(app: FastAPI, generator: Generator) -> None:
+    """HTTP metrics by route template; unknown paths share one label, so series stay bounded."""
+    Instrumentator(
+        should_group_untemplated=True,
+        should_group_status_codes=False,
+        excluded_handlers=["/metrics"],
+        registry=generator.metrics.registry,
+    ).instrument(app, metric_namespace="sqlwright")
+
+
+def _add_middleware(app: FastAPI, generator: Generator, settings: Settings) -> None:
+    """Outermost is added last: ids, then CORS, then the doors."""
+    app.add_middleware(
+        Doors,
+        metrics=generator.metrics,
+        max_body_bytes=settings.max_body_bytes,
+        max_inflight=settings.max_inflight,
+    )
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", REQUEST_ID],
+            expose_headers=[REQUEST_ID],
+        )
+    app.add_middleware(CorrelationIdMiddleware, header_name=REQUEST_ID)

@@ -1,0 +1,73 @@
+"""The OpenAI-compatible routes: an allow-list of fields and routes in front of the engine."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
+
+from server.adapters.table import BASE, AdapterTable, Served
+from server.engine import Engine
+from server.errors import ServerError
+from server.schemas import ChatRequest, CompletionRequest, ModelOut, ModelsOut
+
+STREAM = "text/event-stream"
+
+
+def openai_routes(engine: Engine, adapters: AdapterTable, *, created: int) -> APIRouter:
+    """Routes under `/v1`; `created` is the server's start, seconds since the epoch."""
+    router = APIRouter(prefix="/v1", tags=["OpenAI"])
+
+    @router.post("/completions", summary="Completion of a prompt", response_model=None)
+    async def completions(request: CompletionRequest) -> Response:
+        served = adapters.find(request.model)
+        return await _pass_on(engine, "/v1/completions", request.engine_body(served.name))
+
+    @router.post("/chat/completions", summary="Next message of a chat", response_model=None)
+    async def chat(request: ChatRequest) -> Response:
+        served = adapters.find(request.model)
+        return await _pass_on(engine, "/v1/chat/completions", request.engine_body(served.name))
+
+    @router.get("/models", summary="Base model, adapters and their versions")
+    async def models() -> ModelsOut:
+        return ModelsOut(data=_listed(adapters, created))
+
+    @router.get("/models/{model}", summary="One model")
+    async def model(model: str) -> ModelOut:
+        adapters.find(model)
+        return next(m for m in _listed(adapters, created) if m.id == model)
+
+    return router
+
+
+def _listed(adapters: AdapterTable, created: int) -> list[ModelOut]:
+    def entry(name: str, served: Served) -> ModelOut:
+        parent = None if served.manifest is None else BASE
+        return ModelOut(id=name, created=created, root=served.name, parent=parent)
+
+    by_alias = [entry(alias, served) for alias, served in sorted(adapters.active.items())]
+    return [*(entry(n, s) for n, s in adapters.versions.items() if s.manifest is None), *by_alias,
+            *(entry(n, s) for n, s in adapters.versions.items() if s.manifest)]  # fmt: skip
+
+
+async def _pass_on(engine: Engine, path: str, body: dict[str, Any]) -> Response:
+    """The engine's answer as it is; a stream's first bytes are awaited, so that a refusal still
+    becomes an error response."""
+    stack = AsyncExitStack()
+    try:
+        reply = await stack.enter_async_context(engine.forward(path, body))
+        if not body.get("stream"):
+            content = b"".join([chunk async for chunk in reply.chunks])
+            await stack.aclose()
+            return Response(content, media_type=reply.content_type)
+    except ServerError:
+        await stack.aclose()
+        raise
+    return StreamingResponse(_stream(stack, reply.chunks), media_type=STREAM)
+
+
+async def _stream(stack: AsyncExitStack, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async with stack:
+        async for chunk in chunks:
+            yield chunk

@@ -1,0 +1,258 @@
+"""Brings everything up in order and keeps it up: port, base model, engine, adapters, HTTP.
+
+One process owns the engine, the watch of the store and the listening socket.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from eval.task.base_model import BaseModelError, resolve_base_model, weights_sha256
+from eval.task.bundle import publish, read_aliases
+from server.adapters.table import AdapterTable
+from server.app import create_app
+from server.databases import Databases, sample_databases
+from server.engine import VllmEngine
+from server.generate import FileTokenizer, Generator
+from server.metrics import Metrics
+from server.settings import Settings
+from server.supervisor import EngineStartError, Supervisor, has_gpu
+
+log = structlog.get_logger()
+BUNDLED = Path(__file__).parent / "bundled"
+MIN_MEMORY_GIB = 4.0
+MIN_DISK_GIB = 1.0
+
+
+class StartError(RuntimeError):
+    """Something that keeps the server from starting; the message says what to do."""
+
+
+class Progress:
+    """Lines on standard error that say what is going on, each with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self._last = 0.0
+
+    def say(self, text: str) -> None:
+        seconds = time.monotonic() - self.began
+        print(f"[{seconds:6.1f} s] {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def waiting(self, seconds: float) -> None:
+        """Called often; prints every ten seconds."""
+        if seconds - self._last >= 10:
+            self._last = seconds
+            self.say(f"engine is starting ({seconds:.0f} s)")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """The listening socket, taken before anything slow starts.
+
+    Raises:
+        StartError: the port is taken, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(
+                f"port {port} on {host} is taken; stop what uses it or set SQLWRIGHT_PORT"
+            ) from error
+        raise StartError(f"can't listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+def check_machine(settings: Settings) -> None:
+    """Refuse a start that would fail half-way for want of memory or disk.
+
+    Raises:
+        StartError: too little of either is free.
+    """
+    folder = settings.run_folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings.store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"can't write to {error.filename}: {error.strerror}") from error
+    free = shutil.disk_usage(folder).free / 2**30
+    if free < MIN_DISK_GIB:
+        raise StartError(
+            f"{free:.1f} GiB of disk are free at {folder}; {MIN_DISK_GIB:g} are needed"
+        )
+    if not has_gpu():
+        memory = available_memory_gib()
+        needed = MIN_MEMORY_GIB + settings.kv_cache_gib
+        if memory < needed:
+            raise StartError(
+                f"{memory:.1f} GiB of memory are available, {needed:g} are needed; "
+                "free some or lower SQLWRIGHT_KV_CACHE_GIB"
+            )
+
+
+def available_memory_gib() -> float:
+    """Memory that new processes may use: MemAvailable, or the control group's limit if lower."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kib = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(kib * 1024, int(text) if text.isdecimal() else kib * 1024) / 2**30
+
+
+def publish_bundled(store: Path) -> None:
+    """Put the adapters that ship into the store, each where its alias is not there yet."""
+    aliases = read_aliases(store)
+    for folder in sorted(BUNDLED.glob("*/sqlwright.json")):
+        if folder.parent.name not in aliases:
+            publish(folder.parent, store, folder.parent.name)
+
+
+async def serve(settings: Settings) -> None:
+    """Run until a signal ends it.
+
+    Raises:
+        StartError, BaseModelError, EngineStartError, BundleError: it can't start or go on.
+    """
+    progress = Progress()
+    listener = bind(settings.host, settings.port)
+    with contextlib.closing(listener):
+        check_machine(settings)
+        publish_bundled(settings.store)
+        base = await asyncio.to_thread(resolve_base_model, settings.base_model, progress.say)
+        async with _engine(settings, base, progress) as (engine, supervisor):
+            generator = await asyncio.to_thread(_generator, settings, engine, base)
+            if supervisor:
+                generator.metrics.follow_restarts(lambda: supervisor.restarts)
+            await _serve_http(settings, generator, supervisor, listener, progress)
+
+
+@contextlib.asynccontextmanager
+async def _engine(
+    settings: Settings, base: Path | str, progress: Progress
+) -> AsyncIterator[tuple[VllmEngine, Supervisor | None]]:
+    if settings.engine_url:
+        engine = VllmEngine(url=settings.engine_url, timeout=settings.request_seconds)
+        supervisor = None
+    else:
+        path = settings.run_folder / f"engine-{os.getpid()}.sock"
+        engine = VllmEngine(socket=path, timeout=settings.request_seconds)
+        supervisor = Supervisor(settings, base, engine)
+    try:
+        yield engine, supervisor
+    finally:
+        if supervisor:
+            progress.say("stopping the engine")
+            await supervisor.stop()
+        await engine.close()
+
+
+def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Generator:
+    metrics = Metrics()
+    local = base if isinstance(base, Path) else None
+    adapters = AdapterTable(
+        settings.store,
+        engine,
+        metrics,
+        base_sha256=weights_sha256(local) if local else "",
+        max_rank=settings.max_lora_rank,
+    )
+    return Generator(
+        engine=engine,
+        adapters=adapters,
+        databases=Databases(sample_databases(), settings.default_database),
+        metrics=metrics,
+        default_adapter=settings.default_adapter,
+        max_tokens=settings.max_tokens,
+        max_model_len=settings.max_model_len,
+        tokenizer=FileTokenizer(local) if local and (local / "tokenizer.json").exists() else None,
+    )
+
+
+async def _serve_http(
+    settings: Settings,
+    generator: Generator,
+    supervisor: Supervisor | None,
+    listener: socket.socket,
+    progress: Progress,
+) -> None:
+    """HTTP answers from the first moment (readiness 503), the engine joins when it is up."""
+    app = create_app(generator, settings)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30
+    )
+    server = uvicorn.Server(config)
+    http = asyncio.create_task(server.serve(sockets=[listener]))
+    work = asyncio.create_task(_bring_up(settings, generator, supervisor, listener, progress))
+    try:
+        done, _ = await asyncio.wait({http, work}, return_when=asyncio.FIRST_COMPLETED)
+        if work in done:
+            server.should_exit = True
+            await http
+            work.result()
+    finally:
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+
+
+async def _bring_up(
+    settings: Settings,
+    generator: Generator,
+    supervisor: Supervisor | None,
+    listener: socket.socket,
+    progress: Progress,
+) -> None:
+    adapters = generator.adapters
+    if supervisor:
+        progress.say(f"starting the engine on the {'GPU' if has_gpu() else 'CPU'}")
+        await supervisor.start(progress.waiting)
+    progress.say("engine is up; loading adapters")
+    await adapters.refresh()
+    _announce(settings, listener, adapters, progress.say)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(adapters.watch(settings.rescan_seconds))
+        if supervisor:
+            rewarms: set[asyncio.Task[None]] = set()
+
+            def rewarm() -> None:
+                task = group.create_task(adapters.rewarm())
+                rewarms.add(task)
+                task.add_done_callback(rewarms.discard)
+
+            group.create_task(supervisor.watch(rewarm))
+
+
+def _announce(
+    settings: Settings, listener: socket.socket, adapters: AdapterTable, say: Callable[[str], None]
+) -> None:
+    host, port = listener.getsockname()[:2]
+    name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1") else host
+    url = f"http://{name}:{port}"
+    served = (
+        ", ".join(v.name for v in adapters.active.values()) or "no adapter: only the base model"
+    )
+    key = " -H 'Authorization: Bearer KEY'" if settings.api_keys else ""
+    say(f"ready: {served}")
+    say(f"page {url}/   docs {url}/docs   metrics {url}/metrics   try:")
+    body = '{"natural_language_query": "Show me all users who signed up last month"}'
+    print(  # noqa: T201 - the one line that is meant to be copied
+        f"curl -s {url}/generate-sql -H 'Content-Type: application/json'{key} -d '{body}'",
+        flush=True,
+    )
+
+
+START_ERRORS = (StartError, BaseModelError, EngineStartError)

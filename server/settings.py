@@ -1,0 +1,84 @@
+"""Settings of the server: environment variables `SQLWRIGHT_…`; unknown ones are an error."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from eval.task.base_model import BASE_MODEL, cache_folder
+from eval.task.bundle import default_store
+from eval.task.samples import DEFAULT
+
+PREFIX = "SQLWRIGHT_"
+# Read by other parts under the same prefix; not the server's.
+FOREIGN = frozenset({"CACHE", "COMMIT", "HARDWARE", "API_KEY", "TORCH_INDEX"})
+
+
+class Settings(BaseSettings):
+    """Each field is `SQLWRIGHT_NAME` in the environment and `--name` on the command line."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    store: Path = Field(default_factory=default_store, description="folder of the adapter store")
+    base_model: str = Field(
+        BASE_MODEL, description="base model: the embedded one, a local folder, or a hub id"
+    )
+    engine_url: str = Field(
+        "", description="use the vLLM server at this URL instead of starting one"
+    )
+    default_adapter: str = Field(
+        "spider", description="alias that answers when a request names none"
+    )
+    default_database: str = Field(
+        DEFAULT, description="registered database for requests with neither `database` nor `ddl`"
+    )
+    api_keys: Annotated[list[SecretStr], NoDecode] = Field(
+        default_factory=list, description="accepted API keys, separated by commas; none: open"
+    )
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="origins allowed by CORS, separated by commas"
+    )
+    max_body_bytes: int = Field(1 << 20, ge=1024, description="largest request body, bytes")
+    max_inflight: int = Field(512, ge=1, description="requests in progress; more get 503")
+    max_tokens: int = Field(256, ge=16, le=4096, description="completion tokens of an SQL answer")
+    max_model_len: int = Field(4096, ge=256, description="context length of the engine, tokens")
+    max_num_seqs: int = Field(0, ge=0, description="sequences in one engine step; 0: by the device")
+    max_loras: int = Field(4, ge=1, description="adapters in one engine step")
+    max_cpu_loras: int = Field(16, ge=1, description="adapters that the engine keeps in memory")
+    max_lora_rank: int = Field(32, description="largest adapter rank: 8, 16, 32, 64, 128, 256")
+    kv_cache_gib: int = Field(2, ge=1, description="memory for the KV cache on a CPU, GiB")
+    gpu_memory_utilization: float = Field(0.85, gt=0, le=1, description="share of a GPU's memory")
+    request_seconds: float = Field(120.0, gt=0, description="deadline of one request to the engine")
+    start_seconds: float = Field(900.0, gt=0, description="deadline of the engine's start")
+    rescan_seconds: float = Field(5.0, gt=0, description="time between two scans of the store")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="log level")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
+        for name in ("api_keys", "cors_origins"):
+            if isinstance(text := values.get(name), str):
+                values[name] = [part.strip() for part in text.split(",") if part.strip()]
+        return values
+
+    @model_validator(mode="after")
+    def _no_wildcard(self) -> Self:
+        if "*" in self.cors_origins and self.api_keys:
+            raise ValueError("cors_origins: name the origins; '*' is refused where keys are used")
+        return self
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the engine's socket and log stand."""
+        return cache_folder() / "run"
+
+
+def unknown_variables() -> list[str]:
+    """Environment variables with our prefix that no part reads: a misspelt setting."""
+    known = {name.upper() for name in Settings.model_fields} | FOREIGN
+    ours = [name for name in os.environ if name.startswith(PREFIX)]
+    return sorted(name for name in ours if name.removeprefix(PREFIX) not in known)
