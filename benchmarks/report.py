@@ -92,7 +92,7 @@ def _title(result: dict[str, Any]) -> str:
         f"{result['bench']}: {regime['api']}, model {', '.join(regime['answered_by']) or '?'}",
         f"{regime['loop']} loop, {pace}, {streamed}; {result['completed']} completed, "
         f"{result['failed']} failed; warm-up {regime['warmup']}, blocks {regime['blocks']}",
-        f"data {regime['data']}, {regime['questions']} questions; prompt tokens p50 {p50}, p95 {p95}",
+        f"{regime['data']}, {regime['questions']} questions, prompt tokens p50 {p50}, p95 {p95}",
     )
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from eval.api import APIS, Asked
-from eval.client import Server, ServerError, check_base_url
+from eval.client import Server, ServerError, check_api_key, check_base_url
 from eval.dataset import DatasetError
 from eval.evaluate import Plan, evaluate
 from eval.journal import JournalBusy
@@ -83,7 +83,7 @@ def main(
         check_figure(figure, api_key)
         server = Server(
             check_base_url(base_url),
-            api_key=api_key,
+            api_key=check_api_key(api_key),
             concurrency=concurrency,
             timeout_seconds=timeout,
             retries=retries,
@@ -104,6 +104,7 @@ def main(
     except OSError as error:
         fail(f"can't read or write {error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
+        say("stopped; the same command goes on from the answers so far")
         raise typer.Exit(INTERRUPTED) from None
 
 

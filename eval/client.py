@@ -65,7 +65,7 @@ class Reply:
     text: str = ""
     retry_after: str | None = None
     failure: str = ""
-    timed_out: bool = False
+    is_unreachable: bool = False
     is_transient: bool = False
     latency_ms: float = 0.0
 
@@ -76,12 +76,28 @@ def check_base_url(url: str) -> str:
     Raises:
         ServerError: no http(s) address, or it holds a password.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ServerError(f"--base-url {url!r} must look like http://HOST:PORT")
-    if "@" in parts.netloc:
+    if "@" in url:
         raise ServerError("--base-url must hold no password; set SQLWRIGHT_API_KEY for a key")
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ServerError(f"--base-url {url!r} must look like http://HOST:PORT")
     return url
+
+
+def check_api_key(key: str | None) -> str | None:
+    """Return `key` without the white space that files end with.
+
+    Raises:
+        ServerError: it holds what no HTTP header may.
+    """
+    key = key.strip() if key else ""
+    if not (key.isascii() and key.isprintable()):
+        raise ServerError("the API key must be of printable ASCII characters")
+    return key or None
 
 
 async def ask_all(server: Server, api: Api, bodies: Mapping[str, Body], keep: Keep) -> None:
@@ -161,11 +177,12 @@ class Caller:
         if wait is not None:
             return wait + spread if wait <= MAX_RETRY_AFTER_SECONDS else None
         # Half fixed, half random, so that refused requests don't come back together.
-        return min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2**attempt) * (1 + spread) / 2
+        longest = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0**attempt)
+        return longest * (1 + spread) / 2
 
     def _refuse(self, reply: Reply) -> None:
         url = self.server.url(self.api.path)
-        if reply.status is None and not reply.timed_out:
+        if reply.is_unreachable:
             raise ServerError(f"can't reach {url}: {reply.failure}; is the server running?")
         if reply.status in FATAL_AT_START:
             said = error_message(reply.text)
@@ -173,10 +190,17 @@ class Caller:
 
 
 def _failed(error: BaseException, timeout_seconds: float) -> Reply:
-    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Reply(failure=f"no response within {timeout_seconds:g} s", timed_out=True)
-    is_transient = isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
-    return Reply(failure=str(error) or type(error).__name__, is_transient=is_transient)
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    said = str(cause) or type(cause).__name__
+    match error:
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return Reply(failure=said, is_unreachable=True, is_transient=True)
+        case TimeoutError():
+            return Reply(failure=f"no response within {timeout_seconds:g} s")
+        case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError():
+            return Reply(failure=said, is_transient=True)
+        case _:  # what answers there does not speak HTTP
+            return Reply(failure=said, is_unreachable=True)
 
 
 def _answer_of(reply: Reply, api: Api) -> Answer:

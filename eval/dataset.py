@@ -15,7 +15,7 @@ from eval.task import samples
 from eval.task.bundle import sha256_file
 from eval.task.dialect import resolve_dialect
 from eval.task.example import Example, load_examples
-from eval.task.schema import Schema, parse_ddl, schema_from_sqlite
+from eval.task.schema import DdlError, Schema, parse_ddl, schema_from_sqlite
 from eval.task.sqlite_judge import open_readonly, run_query
 
 SAMPLES = "samples"
@@ -101,15 +101,22 @@ def _check(example: Example, databases: Path, *, where: str) -> None:
 
 def _read_schema(db_id: str, databases: Path, schemas: Path) -> tuple[str, Schema]:
     path = schemas / f"{db_id}.sql"
-    if path.is_file():
-        try:
-            ddl = path.read_text(encoding="utf-8")
-            return ddl, parse_ddl(ddl)
-        except ValueError as error:
-            raise DatasetError(f"{path}: {error}") from error
-    database = databases / f"{db_id}.sqlite"
-    schema = schema_from_sqlite(database)
-    return ddl_from_sqlite(database), schema
+    if not path.is_file():
+        return _schema_of_database(databases / f"{db_id}.sqlite")
+    try:
+        ddl = path.read_text(encoding="utf-8")
+        return ddl, parse_ddl(ddl)
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error}") from error
+
+
+def _schema_of_database(database: Path) -> tuple[str, Schema]:
+    """Read through the DDL where that parses: a server reads it so, and names types its way."""
+    ddl = ddl_from_sqlite(database)
+    try:
+        return ddl, parse_ddl(ddl)
+    except DdlError:
+        return ddl, schema_from_sqlite(database)
 
 
 def ddl_from_sqlite(database: Path) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import MofNCompleteColumn, Progress
 
 from eval.api import Answer, Api, Asked, Body, request_key
 from eval.client import Server, ask_all
@@ -93,11 +93,7 @@ def _ask(plan: Plan, bodies: dict[str, Body], journal: Journal, say: Say) -> flo
             journal.add(key, answer)
             tick(1)
 
-        try:
-            asyncio.run(ask_all(plan.server, plan.api, missing, keep))
-        except KeyboardInterrupt:
-            say(f"stopped; answers are kept in {journal.path}: the same command goes on")
-            raise
+        asyncio.run(ask_all(plan.server, plan.api, missing, keep))
     return time.perf_counter() - started
 
 
@@ -114,7 +110,10 @@ def _judge(
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[Tick]:
     """A bar on stderr where that is a terminal."""
-    bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
-    with bar:
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, disable=not sys.stderr.isatty(), transient=True
+    ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.advance(task, done)

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from eval.api import Answer
@@ -60,15 +59,17 @@ class Journal:
         """Delete the file: the result holds all of it."""
         self.path.unlink(missing_ok=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Let others write the file; it goes if it holds nothing."""
         if self.path.exists() and self.path.stat().st_size == 0:
             self.path.unlink()
         self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def open_journal(
@@ -97,6 +98,6 @@ def _unfinished(path: Path, keys: Collection[str]) -> Journal | None:
     except JournalBusy:
         return None
     if journal.answers.keys().isdisjoint(keys):
-        journal.__exit__(None, None, None)
+        journal.close()
         return None
     return journal

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from eval.api import Answer
@@ -94,7 +95,7 @@ def _item(question: Question, answer: Answer, outcome: Outcome) -> dict[str, Any
 
 def table(result: Result) -> Table:
     """Measure, value ± standard error and n, for the terminal."""
-    grid = Table(title=f"{result.model} on {result.dataset.name} ({result.api})")
+    grid = Table(title=escape(f"{result.model} on {result.dataset.name} ({result.api})"))
     grid.add_column("measure")
     grid.add_column("value ± stderr", justify="right")
     grid.add_column("n", justify="right")
@@ -125,7 +126,7 @@ def _with_error(measure: Measure) -> str:
 
 
 def write_result_figure(result: Result, name: str) -> Path:
-    """Write execution accuracy as the figure `name`; names and numbers only, no text of the data."""
+    """Write execution accuracy as the figure `name`: names and numbers, no text of the data."""
     accuracy = result.measures["execution_accuracy"]
     versions = ", ".join(result.versions_used) or result.model
     notes = (

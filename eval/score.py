@@ -6,6 +6,7 @@ Knows nothing of servers: predictions come as text.
 import logging
 import multiprocessing
 import os
+import re
 import resource
 import signal
 from collections.abc import Callable, Sequence
@@ -15,10 +16,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
-
-import sqlglot
-from sqlglot.errors import SqlglotError
-from sqlglot.tokens import TokenType
 
 from eval.dataset import Question
 from eval.stats import Measure, clustered_mean
@@ -32,6 +29,7 @@ JUDGE = (
 CHUNK = 32
 # Address space of one worker: a predicted query that asks for more is wrong, not the end.
 WORKER_BYTES = 4 << 30
+NO_STATEMENT = re.compile(r"(?:[\s;\ufeff]|--[^\n]*+|(?>/\*.*?(?:\*/|\Z)))*+", re.DOTALL)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -77,7 +75,7 @@ def exact_match(outcomes: Sequence[Outcome]) -> Measure | None:
     """Share of predictions whose text equals the gold query's after `normalize_sql` (EM).
 
     "Logical form accuracy" of Zhong et al., "Seq2SQL" (2017), less spelling; not Spider's exact
-    set match (Yu et al. 2018), which ignores values and the order of clauses.
+    set match (Yu et al. 2018), which compares clauses as sets and ignores values.
     """
     return _share(outcomes, lambda outcome: outcome.exact)
 
@@ -91,7 +89,7 @@ def valid_sql(outcomes: Sequence[Outcome]) -> Measure | None:
 def execution_accuracy_nonempty(outcomes: Sequence[Outcome]) -> Measure | None:
     """Execution accuracy over the questions whose gold answer holds a row; None without any.
 
-    An empty answer equals every other empty one, also that of a wrong query (Zhong et al. 2020).
+    Our own row beside EX: an empty answer equals every other one, also that of a wrong query.
     """
     return execution_accuracy([outcome for outcome in outcomes if outcome.gold_has_rows])
 
@@ -121,7 +119,8 @@ def check_golds(questions: Sequence[Question], tick: Tick = lambda _: None) -> l
     answers = _in_workers(_run_golds, questions, questions, tick)
     for question, (_, error) in zip(questions, answers, strict=True):
         if error is not None:
-            raise ScoreError(_gold_fault(question, error))
+            name = question.database.name
+            raise ScoreError(f"item {question.example.id!r}: gold query fails on {name}: {error}")
     return [has_rows for has_rows, _ in answers]
 
 
@@ -138,11 +137,6 @@ def judge_all(
     """
     cases = list(zip(questions, predictions, gold_has_rows, strict=True))
     return _in_workers(_judge_cases, cases, questions, tick)
-
-
-def _gold_fault(question: Question, error: str) -> str:
-    example = question.example
-    return f"item {example.id!r}: the gold query fails on {example.db_id}: {error}"
 
 
 def _run_golds(questions: list[Question]) -> list[tuple[bool, str | None]]:
@@ -163,37 +157,44 @@ def outcome_of(question: Question, predicted: str, gold_has_rows: bool) -> Outco
         ScoreError: the gold query fails.
     """
     example = question.example
-    verdict = _verdict(question, predicted) if holds_statement(predicted) else NO_STATEMENT
+    verdict = _verdict(question, predicted)
     return Outcome(
         example.db_id,
         correct=verdict.correct,
         runs=verdict.runs,
-        exact=normalize_sql(predicted) == normalize_sql(example.sql),
-        valid=check_sql(predicted, question.schema).valid,
+        exact=_is_exact(predicted, example.sql),
+        valid=_is_valid(predicted, question),
         gold_has_rows=gold_has_rows,
         error=verdict.error,
     )
 
 
-NO_STATEMENT = Verdict(correct=False, runs=False, error="holds no statement")
-
-
 def _verdict(question: Question, predicted: str) -> Verdict:
+    if not holds_statement(predicted):
+        return Verdict(correct=False, runs=False, error="holds no statement")
     try:
         return judge(question.database, question.example.sql, predicted)
     except JudgeError as error:
-        raise ScoreError(_gold_fault(question, str(error))) from error
+        raise ScoreError(f"item {question.example.id!r}: {error}") from error
     except MemoryError:
         return Verdict(correct=False, runs=False, error="out of memory")
 
 
+def _is_exact(predicted: str, gold: str) -> bool:
+    with suppress(TypeError):  # of sqlglot's compiled parser, on `a LIKE b ->`
+        return normalize_sql(predicted) == normalize_sql(gold)
+    return False
+
+
+def _is_valid(predicted: str, question: Question) -> bool:
+    with suppress(TypeError):  # as above
+        return check_sql(predicted, question.schema).valid
+    return False
+
+
 def holds_statement(sql: str) -> bool:
     """False for a text of white space, comments and semicolons only."""
-    try:
-        tokens = sqlglot.tokenize(sql, read="sqlite")
-    except SqlglotError:
-        return True
-    return any(token.token_type != TokenType.SEMICOLON for token in tokens)
+    return not NO_STATEMENT.fullmatch(sql)
 
 
 def _in_workers(
@@ -202,13 +203,15 @@ def _in_workers(
     questions: Sequence[Question],
     tick: Tick,
 ) -> list[R]:
-    """Apply `function` to chunks of items on one database, in one process a core; keep the order."""
+    """Apply `function` to chunks of items on one database, one process a core; keep the order."""
     chunks = _chunks(questions)
     results: dict[int, R] = {}
     workers = min(os.cpu_count() or 1, len(chunks))
     # Spawned, because a fork of a process with threads may hang.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=spawn, initializer=_start_worker, initargs=(WORKER_BYTES,)
+    ) as pool:
         try:
             found = pool.map(function, [[items[i] for i in chunk] for chunk in chunks])
             for chunk, part in zip(chunks, found, strict=True):
@@ -228,8 +231,8 @@ def _chunks(questions: Sequence[Question]) -> list[list[int]]:
     return [group[i : i + CHUNK] for group in groups for i in range(0, len(group), CHUNK)]
 
 
-def _start_worker() -> None:
+def _start_worker(max_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
     with suppress(ValueError, OSError):  # not every system has the limit
-        resource.setrlimit(resource.RLIMIT_AS, (WORKER_BYTES, WORKER_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))

@@ -8,10 +8,11 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import structlog
@@ -194,7 +195,10 @@ async def _serve_http(
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.handle_exit, number, None)
     http = asyncio.create_task(server.serve(sockets=[listener]))
     work = asyncio.create_task(_bring_up(settings, generator, supervisor, listener, progress))
     try:
@@ -253,6 +257,14 @@ def _announce(
         f"curl -s {url}/generate-sql -H 'Content-Type: application/json'{key} -d '{body}'",
         flush=True,
     )
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn raises them again at its end, before the engine is stopped."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 START_ERRORS = (StartError, BaseModelError, EngineStartError)

@@ -1,9 +1,15 @@
-"""Names of SQL dialects: every alias maps explicitly, and an unknown one is an error.
+"""SQL dialects: their names, and parsing under them that can't be made slow or overflow a stack.
 
-A silent default here once switched a rival's guard off (SQLBot, `pg` against `postgresql`).
+Every alias of a name maps explicitly, and an unknown one is an error: a silent default here once
+switched a rival's guard off (SQLBot, `pg` against `postgresql`). All SQL that comes from a model or
+a user is parsed by `parse_statements`.
 """
 
-from sqlglot.dialects.dialect import Dialects
+from collections import Counter
+
+from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect, Dialects
+from sqlglot.errors import ParseError, SqlglotError
 
 # PRQL is another language, not a dialect of SQL that a database runs.
 DIALECTS = frozenset(d.value for d in Dialects) - {"", "prql"}
@@ -24,9 +30,28 @@ ALIASES = {
     "spark3": "spark",
 }
 
+# Guards before parsing. A parser goes one call deeper for each of these, or tries twice as much.
+MAX_DEPTH = 32
+MAX_PREFIX_RUN = 64
+MAX_OPEN_JOINS = 8
+MAX_DOTTED = 8
+MAX_REPEATS = 100
+MAX_IFS = 16
+
+OPENING = {"(": ")", "[": "]", "{": "}", "<": ">"}
+CLOSING = frozenset({")", "]", "}"})
+PREFIXES = frozenset({"NOT", "-", "+", "~", "CASE"})
+# Words that real queries repeat without nesting; literals and quoted names aren't counted either.
+REPEATABLE = frozenset({".", "(", ")", "=", "AND", "OR"})
+QUOTES = frozenset("'\"`")
+
 
 class DialectError(ValueError):
     """A dialect that nobody here knows; the message lists those that are."""
+
+
+class TooComplexError(SqlglotError):
+    """SQL that is too long or nests too deeply to be parsed; the message says which."""
 
 
 def resolve_dialect(name: str) -> str:
@@ -41,3 +66,96 @@ def resolve_dialect(name: str) -> str:
         known = ", ".join(sorted(DIALECTS | ALIASES.keys()))
         raise DialectError(f"unknown dialect {name[:64]!r}; known: {known}")
     return key
+
+
+def parse_statements(text: str, dialect: str, *, max_bytes: int, max_tokens: int) -> list[exp.Expr]:
+    """The statements of `text`, empty ones left out.
+
+    Raises:
+        TooComplexError: a guard refuses it.
+        SqlglotError: it is not SQL of the dialect; nothing else is ever raised.
+        DialectError: the dialect is unknown.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > max_bytes:
+        raise TooComplexError(f"over {max_bytes} bytes")
+    reader = Dialect.get_or_raise(resolve_dialect(dialect))
+    try:
+        tokens = reader.tokenize(text)
+        _guard([text[t.start : t.end + 1].upper() for t in tokens], max_tokens)
+        found = reader.parser().parse(tokens, text)
+    except RecursionError as error:
+        raise TooComplexError("nested too deeply to be parsed") from error
+    except SqlglotError:
+        raise
+    except Exception as error:  # sqlglot's compiled parser raises TypeError and more on broken SQL
+        raise ParseError(f"can't be parsed ({type(error).__name__})") from error
+    return [s for s in found if s is not None and not isinstance(s, exp.Semicolon)]
+
+
+def _guard(words: list[str], max_tokens: int) -> None:
+    """Raise TooComplexError for words (tokens as written, upper case) that nest or branch a lot."""
+    if len(words) > max_tokens:
+        raise TooComplexError(f"over {max_tokens} tokens")
+    depth, joins = _depth_and_open_joins(words)
+    if depth > MAX_DEPTH:
+        raise TooComplexError(f"brackets nest deeper than {MAX_DEPTH}")
+    if joins > MAX_OPEN_JOINS:
+        raise TooComplexError(f"over {MAX_OPEN_JOINS} JOINs without ON or USING")
+    if _longest_prefix_run(words) > MAX_PREFIX_RUN:
+        raise TooComplexError(f"over {MAX_PREFIX_RUN} prefix operators or CASEs")
+    if _longest_dotted(words) > MAX_DOTTED:
+        raise TooComplexError(f"a name of over {MAX_DOTTED} parts")
+    _guard_repeats(words)
+
+
+def _depth_and_open_joins(words: list[str]) -> tuple[int, int]:
+    """How deep brackets nest, and how many JOINs wait for their ON at most: the parser tries
+    2 ** that many ways. An ON counts for the bracket that it stands in only."""
+    closers, waiting, total, deepest, most = [""], [0], 0, 0, 0
+    for word in words:
+        if closer := OPENING.get(word):
+            closers.append(closer)
+            waiting.append(0)
+        elif word == ">" == closers[-1] or (word in CLOSING and word in closers):
+            level = len(closers) - closers[::-1].index(word) - 1
+            total -= sum(waiting[level:])
+            del closers[level:], waiting[level:]
+        elif word == "JOIN":
+            waiting[-1] += 1
+            total += 1
+        elif word in ("ON", "USING") and waiting[-1]:
+            waiting[-1] -= 1
+            total -= 1
+        deepest, most = max(deepest, len(closers) - 1), max(most, total)
+    return deepest, most
+
+
+def _longest_prefix_run(words: list[str]) -> int:
+    """Prefix operators in a row, and CASEs in all: either nests once for each."""
+    run = longest = 0
+    for word in words:
+        run = run + 1 if word in PREFIXES else 0
+        longest = max(longest, run)
+    return max(longest, words.count("CASE"))
+
+
+def _longest_dotted(words: list[str]) -> int:
+    """The most dots in one name: every second word of it is one."""
+    run = longest = 0
+    for before, word in zip(["", "", *words], words, strict=False):
+        if word == ".":
+            run = run + 1 if before == "." else 1
+            longest = max(longest, run)
+    return longest
+
+
+def _guard_repeats(words: list[str]) -> None:
+    """Raise TooComplexError where a word stands too often between two commas: `ANY ANY ANY …`."""
+    counts: Counter[str] = Counter()
+    for word in words:
+        if word in (",", ";"):
+            counts.clear()
+        elif word not in REPEATABLE and not (word[:1].isdigit() or word[:1] in QUOTES):
+            counts[word] += 1
+            if counts[word] > (MAX_IFS if word == "IF" else MAX_REPEATS):
+                raise TooComplexError(f"{word[:32]} stands there over {counts[word] - 1} times")

@@ -48,11 +48,11 @@ function showSchema() {
   const database = chosenDatabase();
   $('ddl-field').hidden = Boolean(database);
   $('paste-ddl').hidden = !database;
-  $('schema-name').textContent = database ? `${database.name}, ${database.tables.length} in all` : 'from your DDL';
+  $('schema-name').textContent = database ? `${database.name}, ${database.dialect}` : 'from your DDL';
   $('tables').replaceChildren(...(database
     ? tableNodes(database.tables)
     : [element('p', { class: 'help' }, 'The query will use the tables that you paste under the question.')]));
-  $('dialect').options[0].textContent = database ? `as the database (${database.dialect})` : 'server default';
+  $('dialect').options[0].textContent = database ? 'as the database' : 'server default';
   showExamples();
 }
 
@@ -104,6 +104,7 @@ function showBusy() {
   const start = performance.now();
   const elapsed = () => (performance.now() - start) / 1000;
   clearAlert();
+  $('empty').hidden = true;
   $('elapsed').textContent = '0.0 s';
   clearInterval(state.ticking);
   state.ticking = setInterval(() => {
@@ -132,7 +133,6 @@ function setBusy(busy) {
 }
 
 function showAnswer(answer, query, seconds) {
-  $('empty').hidden = true;
   $('answer').hidden = false;
   const open = [...$('answer').querySelectorAll('details[open]')].map(({ id }) => id);
   $('answer').replaceChildren(...answerNodes(answer, { query, withKey: Boolean(state.key), seconds, copy }));
@@ -144,10 +144,9 @@ function showAnswer(answer, query, seconds) {
 
 function showFailure(error, query, seconds) {
   $('answer').hidden = true;
-  $('empty').hidden = false;
   if (error.name === 'AbortError') {
     remember(query, 'cancelled');
-    announce('Cancelled.');
+    announce('');
     $('alert').replaceChildren(element('p', { class: 'notice' }, `Cancelled after ${seconds.toFixed(1)} s.`));
     return;
   }
@@ -163,12 +162,12 @@ function showMissing(id, message, hint) {
 
 function showError(error, retry) {
   const known = error instanceof ApiError;
-  const wait = known && error.retryAfter ? `Try again in ${error.retryAfter} s.` : '';
-  const hint = known ? [error.hint, wait].filter(Boolean).join(' ') : 'This is a fault of the page; reload it.';
+  const hint = known ? error.hint : 'This is a fault of the page; reload it.';
   announce('');
   $('alert').replaceChildren(element('div', { class: 'error' },
     element('p', { class: 'error-message' }, error.message),
     hint ? element('p', { class: 'error-hint' }, hint) : null,
+    error.retryAfter ? element('p', {}, `Try again in ${error.retryAfter} s.`) : null,
     known && error.requestId ? element('p', { class: 'error-id' }, 'Request id ', element('code', {}, error.requestId)) : null,
     retry ? element('button', { type: 'button', class: 'quiet', click: () => retry() }, 'Try again') : null));
   if (error.status === 401) askForKey();

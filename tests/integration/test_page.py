@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from aiohttp.typedefs import Handler
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-WEB = Path(__file__).parents[2] / "server" / "web"
+ROOT = Path(__file__).parents[2]
+WEB = ROOT / "server" / "web"
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -29,73 +31,11 @@ CSP = (
 )
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 QUESTION = "Show me all users who signed up last month"
-SQL = "SELECT * FROM users WHERE signup_date >= DATE('now', 'start of month', '-1 month')"
-DATABASES = {
-    "default": "shop",
-    "databases": [
-        {
-            "name": "farm",
-            "dialect": "postgres",
-            "tables": [
-                {"name": "fields", "columns": ["id", "name", "hectares"]},
-                {"name": "harvests", "columns": ["field_id", "harvest_date", "tonnes"]},
-            ],
-        },
-        {
-            "name": "shop",
-            "dialect": "sqlite",
-            "tables": [
-                {"name": "users", "columns": ["id", "name", "email", "city", "signup_date"]},
-                {"name": "orders", "columns": ["id", "user_id", "order_date", "status"]},
-                {"name": "order_items", "columns": ["order_id", "product_id", "quantity"]},
-            ],
-        },
-    ],
-}
-MODELS = {
-    "object": "list",
-    "data": [{"id": "base"}, {"id": "spider@3f2a9c0d1e4b"}, {"id": "spider"}],
-}
-ANSWER: dict[str, Any] = {
-    "sql_query": SQL,
-    "confidence": 0.87,
-    "calibrated": False,
-    "valid": True,
-    "violations": [],
-    "dialect": "sqlite",
-    "tables": ["users"],
-    "columns": ["users.signup_date"],
-    "suggestions": [],
-    "abstained": False,
-    "truncated": False,
-    "model": "spider@3f2a9c0d1e4b",
-    "usage": {"prompt_tokens": 212, "completion_tokens": 31, "total_tokens": 243},
-    "request_id": "4f1c0b7e",
-    "timings_ms": {"prompt": 0.4, "engine": 812.5, "check": 0.9},
-}
-INVALID = ANSWER | {
-    "sql_query": "SELECT nam FROM userz",
-    "confidence": 0.21,
-    "valid": False,
-    "violations": [
-        {
-            "code": "unknown_table",
-            "message": "unknown table 'userz'; did you mean users?",
-            "name": "userz",
-            "suggestions": ["users"],
-        },
-        {"code": "denied_node", "message": "DROP is not allowed in a query", "name": "drop"},
-    ],
-    "suggestions": ["users"],
-}
-
-
-def error(code: str, message: str, hint: str) -> dict[str, Any]:
-    parts = {"type": "server_error", "code": code, "message": message, "param": None, "hint": hint}
-    return {"error": parts | {"request_id": "9b1d"}}
-
-
-OVERLOADED = error("overloaded", "all 8 slots are taken", "ask again soon")
+BODY = {"natural_language_query": QUESTION}
+SCRIPT: dict[str, Any] = json.loads((ROOT / "tests" / "fixtures" / "page.json").read_text())
+ANSWER = SCRIPT["answer"]
+SQL = ANSWER["sql_query"]
+INVALID = ANSWER | SCRIPT["invalid"]
 
 
 @dataclass
@@ -109,22 +49,26 @@ class Site:
     url: str = ""
 
     def app(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/", self.file)
-        app.router.add_get("/static/{name}", self.file)
-        app.router.add_get("/databases", self.listing)
-        app.router.add_get("/v1/models", self.listing)
-        app.router.add_post("/generate-sql", self.generate)
+        app = web.Application(middlewares=[self.guard])
+        gets = {"/": self.file, "/static/{name}": self.file}
+        gets |= {"/databases": self.listing, "/v1/models": self.listing}
+        app.add_routes([web.get(path, handler) for path, handler in gets.items()])
+        app.add_routes([web.post("/generate-sql", self.generate)])
         return app
 
-    async def file(self, request: web.Request) -> web.FileResponse:
+    async def file(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info.get("name", "index.html")
         return web.FileResponse(WEB / name, headers={"Content-Security-Policy": CSP})
 
-    async def listing(self, request: web.Request) -> web.Response:
-        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
-            return web.json_response(error("invalid_api_key", "no key", "send one"), status=401)
-        return web.json_response(DATABASES if request.path == "/databases" else MODELS)
+    @web.middleware
+    async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        is_open = not self.key or request.match_info.handler == self.file
+        if is_open or request.headers.get("Authorization") == f"Bearer {self.key}":
+            return await handler(request)
+        return web.json_response(SCRIPT["unauthorized"], status=401)
+
+    async def listing(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(SCRIPT["databases" if request.path == "/databases" else "models"])
 
     async def generate(self, request: web.Request) -> web.Response:
         self.asked.append(await request.json())
@@ -142,9 +86,7 @@ async def chromium() -> AsyncIterator[Browser]:
         path = found or playwright.chromium.executable_path
         if not Path(path).exists():
             stop = pytest.fail if os.environ.get("REQUIRE_SERVICES") == "1" else pytest.skip
-            stop(
-                "no Chromium: install the package `chromium`, or run `playwright install chromium`"
-            )
+            stop("no Chromium: install the package `chromium`")
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = await playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser
@@ -164,14 +106,10 @@ async def tab(chromium: Browser, site: Site) -> AsyncIterator[Page]:
     context = await chromium.new_context()
     await context.grant_permissions(["clipboard-read", "clipboard-write"], origin=site.url)
     tab = await context.new_page()
-    yield tab
-    await context.close()
-
-
-async def opened(tab: Page, site: Site) -> Page:
     await tab.goto(site.url)
     await expect(tab.get_by_label("Database")).to_have_value("shop")
-    return tab
+    yield tab
+    await context.close()
 
 
 async def ask(tab: Page, site: Site, body: Any, *, status: int = 200) -> None:
@@ -181,38 +119,31 @@ async def ask(tab: Page, site: Site, body: Any, *, status: int = 200) -> None:
 
 
 async def test_page_loads_and_asks_without_console_errors_or_other_hosts(tab: Page, site: Site):
-    complaints: list[str] = []
+    console: list[str] = []
     urls: list[str] = []
-    tab.on("console", lambda m: complaints.append(m.text) if m.type in {"error", "warning"} else 0)
-    tab.on("pageerror", lambda e: complaints.append(str(e)))
-    tab.context.on("request", lambda r: urls.append(r.url))
-    await opened(tab, site)
+    tab.on("console", lambda message: console.append(f"{message.type}: {message.text}"))
+    tab.on("pageerror", lambda fault: console.append(str(fault)))
+    tab.context.on("request", lambda request: urls.append(request.url))
+    await tab.reload()
     await ask(tab, site, INVALID)
     await expect(tab.locator(".badge")).to_have_text("Not valid")
-    assert complaints == []
+    assert console == []
     assert f"{site.url}static/app.js" in urls
     assert [url for url in urls if not url.startswith(site.url)] == []
 
 
 async def test_choices_start_at_the_default_database_and_the_first_adapter(tab: Page, site: Site):
-    await opened(tab, site)
-    assert await tab.get_by_label("Adapter").locator("option").all_inner_texts() == [
-        "base",
-        "spider",
-    ]
+    await expect(tab.locator("#model option")).to_have_text(["base", "spider"])
     await expect(tab.get_by_label("Adapter")).to_have_value("spider")
-    await expect(tab.locator("#dialect option").first).to_have_text("as the database (sqlite)")
-    await expect(tab.locator("#examples button").first).to_have_text(QUESTION)
+    await expect(tab.locator("#dialect option").first).to_have_text("as the database")
+    first_example = tab.locator("#examples button").first
+    await expect(first_example).to_have_text(QUESTION)
     await tab.get_by_label("Database").select_option("farm")
-    await expect(tab.locator("#examples button").first).to_have_text(
-        "How many rows of fields are there?"
-    )
-    await tab.locator("#schema > summary").focus()
+    await expect(first_example).to_have_text("How many rows of fields are there?")
     await expect(tab.locator("#tables")).to_contain_text("harvest_date")
 
 
 async def test_asking_shows_sql_confidence_and_what_it_cost(tab: Page, site: Site):
-    await opened(tab, site)
     await ask(tab, site, ANSWER)
     await expect(tab.locator("#sql")).to_have_text(SQL)
     assert await tab.locator("#sql").text_content() == SQL
@@ -223,19 +154,12 @@ async def test_asking_shows_sql_confidence_and_what_it_cost(tab: Page, site: Sit
     await tab.get_by_text("Model, tokens and timings").click()
     for text in ("spider@3f2a9c0d1e4b", "212 prompt + 31 completion = 243", "812.5 ms", "4f1c0b7e"):
         await expect(tab.locator("#details")).to_contain_text(text)
-    assert site.asked == [
-        {"natural_language_query": QUESTION, "database": "shop", "model": "spider"}
-    ]
-
-
-async def test_a_calibrated_answer_is_not_called_raw(tab: Page, site: Site):
-    await opened(tab, site)
+    assert site.asked == [BODY | {"database": "shop", "model": "spider"}]
     await ask(tab, site, ANSWER | {"calibrated": True})
     await expect(tab.locator(".confidence .muted")).to_have_text("calibrated")
 
 
 async def test_copy_takes_the_sql_and_curl_sends_the_same_body(tab: Page, site: Site):
-    await opened(tab, site)
     site.answers.append((200, ANSWER))
     await tab.get_by_label("Your question").fill("Who is O'Brien?")
     await tab.get_by_role("button", name="Ask", exact=True).click()
@@ -248,7 +172,6 @@ async def test_copy_takes_the_sql_and_curl_sends_the_same_body(tab: Page, site: 
 
 
 async def test_an_invalid_answer_shows_its_violations(tab: Page, site: Site):
-    await opened(tab, site)
     await ask(tab, site, INVALID)
     await expect(tab.locator(".badge")).to_have_text("Not valid")
     first, second = await tab.locator("#violations li").all()
@@ -258,54 +181,49 @@ async def test_an_invalid_answer_shows_its_violations(tab: Page, site: Site):
 
 
 async def test_hostile_model_text_stays_text(tab: Page, site: Site):
+    sql = f"SELECT '{HOSTILE}' FROM {HOSTILE}"
     violation = {"code": HOSTILE, "message": HOSTILE, "name": HOSTILE, "suggestions": [HOSTILE]}
-    hostile = {"sql_query": f"SELECT '{HOSTILE}' FROM {HOSTILE}", "violations": [violation]}
-    hostile |= {"model": HOSTILE, "tables": [HOSTILE], "suggestions": ["<b>x</b>"], "valid": False}
-    await opened(tab, site)
+    hostile = {"sql_query": sql, "valid": False, "violations": [violation], "model": HOSTILE}
     title = await tab.title()
-    await ask(tab, site, ANSWER | hostile)
-    await expect(tab.locator("#sql")).to_have_text(hostile["sql_query"])
+    await ask(tab, site, ANSWER | hostile | {"tables": [HOSTILE], "suggestions": ["<img>"]})
+    await expect(tab.locator("#sql")).to_have_text(sql)
     assert await tab.locator("#violations .violation-text").text_content() == HOSTILE
     assert await tab.locator("#answer img, #answer script").count() == 0
     assert await tab.title() == title
 
 
-async def test_an_error_shows_its_message_and_hint_and_takes_the_old_answer_away(
-    tab: Page, site: Site
-):
-    await opened(tab, site)
+async def test_an_error_shows_message_and_hint_in_place_of_the_answer(tab: Page, site: Site):
     await ask(tab, site, ANSWER)
     await expect(tab.locator("#sql")).to_be_visible()
-    await ask(tab, site, OVERLOADED, status=503)
+    await ask(tab, site, SCRIPT["overloaded"], status=503)
     for text in ("all 8 slots are taken", "ask again soon", "Try again in 7 s", "9b1d"):
         await expect(tab.get_by_role("alert")).to_contain_text(text)
     await expect(tab.locator("#answer")).to_be_hidden()
 
 
 async def test_an_error_that_is_not_ours_and_a_dead_server_are_named(tab: Page, site: Site):
-    await opened(tab, site)
-    await ask(tab, site, "<html>Bad Gateway</html>", status=502)
+    await tab.route("**/generate-sql", lambda route: route.fulfill(status=502, body="<p>no"))
+    await ask(tab, site, ANSWER)
     await expect(tab.get_by_role("alert")).to_contain_text("The server answered 502 Bad Gateway")
     await tab.route("**/generate-sql", lambda route: route.abort())
     await tab.get_by_role("button", name="Ask", exact=True).click()
-    await expect(tab.get_by_role("alert")).to_contain_text("can’t be reached")
+    await expect(tab.get_by_role("alert")).to_contain_text("be reached")
 
 
 async def test_cancel_stops_the_request_and_gives_the_button_back(tab: Page, site: Site):
     site.hold = asyncio.Event()
-    await opened(tab, site)
     await ask(tab, site, ANSWER)
     await expect(tab.get_by_text("Asking…")).to_be_visible()
     await expect(tab.get_by_role("timer")).not_to_have_text("0.0 s")
-    await tab.get_by_role("button", name="Cancel").click()
+    async with tab.expect_event("requestfailed"):
+        await tab.get_by_role("button", name="Cancel").click()
     await expect(tab.get_by_role("alert")).to_contain_text("Cancelled after")
     await expect(tab.get_by_role("button", name="Ask", exact=True)).to_be_focused()
-    site.hold.set()
     await expect(tab.locator("#answer")).to_be_hidden()
+    site.hold.set()
 
 
 async def test_shift_enter_breaks_the_line_and_an_empty_question_is_not_sent(tab: Page, site: Site):
-    await opened(tab, site)
     question = tab.get_by_label("Your question")
     await question.press("Enter")
     await expect(tab.get_by_role("alert")).to_contain_text("Write a question first")
@@ -317,7 +235,6 @@ async def test_shift_enter_breaks_the_line_and_an_empty_question_is_not_sent(tab
 
 
 async def test_pasted_ddl_and_dialect_are_sent_instead_of_a_database(tab: Page, site: Site):
-    await opened(tab, site)
     await tab.evaluate("document.getElementById('schema').open = true")
     await tab.get_by_role("button", name="paste DDL").click()
     await tab.get_by_label("CREATE TABLE").fill("CREATE TABLE pets (id INT)")
@@ -325,12 +242,11 @@ async def test_pasted_ddl_and_dialect_are_sent_instead_of_a_database(tab: Page, 
     await tab.get_by_label("Dialect").select_option("duckdb")
     await ask(tab, site, ANSWER)
     await expect(tab.locator("#sql")).to_be_visible()
-    body = {"natural_language_query": QUESTION, "ddl": "CREATE TABLE pets (id INT)"}
-    assert site.asked == [body | {"dialect": "duckdb", "model": "spider"}]
+    choices = {"ddl": "CREATE TABLE pets (id INT)", "dialect": "duckdb", "model": "spider"}
+    assert site.asked == [BODY | choices]
 
 
 async def test_history_asks_again_with_the_choices_of_then(tab: Page, site: Site):
-    await opened(tab, site)
     site.answers += [(200, ANSWER), (200, INVALID)]
     await tab.locator("#examples button").first.click()
     await expect(tab.locator("#asked button")).to_contain_text("valid, 0.87")
@@ -343,7 +259,7 @@ async def test_history_asks_again_with_the_choices_of_then(tab: Page, site: Site
 
 async def test_a_server_with_keys_gets_the_key_and_curl_never_shows_it(tab: Page, site: Site):
     site.key = "secret-key"
-    await tab.goto(site.url)
+    await tab.reload()
     await tab.get_by_label("API key").fill("secret-key")
     await tab.get_by_label("API key").press("Enter")
     await expect(tab.get_by_label("Database")).to_have_value("shop")
@@ -354,19 +270,16 @@ async def test_a_server_with_keys_gets_the_key_and_curl_never_shows_it(tab: Page
 
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_no_axe_violation_and_no_sideways_scroll(
-    tab: Page, site: Site, scheme: Any, width: int
-):
+async def test_no_axe_violation_nor_sideways_scroll(tab: Page, site: Site, scheme: Any, width: int):
     await tab.emulate_media(color_scheme=scheme)
     await tab.set_viewport_size({"width": width, "height": 900})
-    await opened(tab, site)
     await assert_accessible(tab)
     await ask(tab, site, INVALID)
     await expect(tab.locator(".badge")).to_have_text("Not valid")
     await tab.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     await assert_accessible(tab)
     await tab.get_by_role("button", name="paste DDL").click()
-    await ask(tab, site, OVERLOADED, status=503)
+    await ask(tab, site, SCRIPT["overloaded"], status=503)
     await expect(tab.get_by_role("alert")).not_to_be_empty()
     await assert_accessible(tab)
 
