@@ -13,9 +13,11 @@ from eval.api import APIS, Asked
 from eval.client import Server, ServerError, check_api_key, check_base_url
 from eval.dataset import DatasetError
 from eval.evaluate import Plan, evaluate
+from eval.evidence import EvidenceError, write_evidence
 from eval.journal import JournalBusy
 from eval.report import Result, summary, table, write_result_figure
 from eval.score import ScoreError
+from eval.task.bundle import BundleError
 from eval.task.dialect import DialectError
 from eval.task.example import ExampleError
 from eval.task.figure import command_line
@@ -24,7 +26,9 @@ from eval.task.schema import DdlError
 MISTAKES = (
     DatasetError,
     DdlError,
+    BundleError,
     DialectError,
+    EvidenceError,
     ExampleError,
     JournalBusy,
     ScoreError,
@@ -44,8 +48,11 @@ def fail(text: str) -> NoReturn:
 
 
 def main(
-    base_url: Annotated[str, typer.Option(help="Address of the server.")],
     data: Annotated[str, typer.Option(help="JSONL file of examples, or `samples`.")],
+    base_url: Annotated[str | None, typer.Option(help="Address of the server.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Judge the answers of an earlier result; asks no server.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model; default: the server's.")] = None,
     api: Annotated[
         Literal["generate-sql", "completions"],
@@ -71,6 +78,13 @@ def main(
     figure: Annotated[
         str | None, typer.Option(help="Also write benchmarks/results/NAME.json.")
     ] = None,
+    note: Annotated[str, typer.Option(help="Added to the figure's notes.")] = "",
+    bundle: Annotated[
+        Path | None, typer.Option(help="Also write evidence/eval.json of this bundle.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Result of the base, for fixed and broke in eval.json.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds a request may take.")] = 120.0,
     retries: Annotated[int, typer.Option(min=0, help="Further attempts of a request.")] = 5,
 ) -> None:
@@ -81,8 +95,10 @@ def main(
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
     try:
         check_figure(figure, api_key)
-        server = Server(
-            check_base_url(base_url),
+        if (base_url is None) == (predictions is None):
+            fail("give either --base-url or --predictions")
+        server = predictions or Server(
+            check_base_url(base_url or ""),
             api_key=check_api_key(api_key),
             concurrency=concurrency,
             timeout_seconds=timeout,
@@ -98,7 +114,10 @@ def main(
             limit=limit,
             output=output,
         )
-        report(*evaluate(plan, say), figure=figure)
+        result, path = evaluate(plan, say)
+        report(result, path, figure=figure, note=note)
+        if bundle:
+            say(f"evidence {write_evidence(result, bundle, against)}")
     except MISTAKES as error:
         fail(str(error))
     except OSError as error:
@@ -118,7 +137,7 @@ def check_figure(figure: str | None, api_key: str | None) -> None:
         fail("--figure records the command: give the key as SQLWRIGHT_API_KEY, not --api-key")
 
 
-def report(result: Result, path: Path, *, figure: str | None) -> None:
+def report(result: Result, path: Path, *, figure: str | None, note: str) -> None:
     """Print table and summary; say on stderr what the reader of a score must know."""
     if result.num_errors:
         errors = (answer.error for answer in result.answers if answer.error)
@@ -126,7 +145,7 @@ def report(result: Result, path: Path, *, figure: str | None) -> None:
     if len(result.versions_used) > 1:
         say(f"more than one version answered: {', '.join(result.versions_used)}")
     if figure:
-        say(f"figure {write_result_figure(result, figure)}")
+        say(f"figure {write_result_figure(result, figure, note)}")
     Console().print(table(result))
     print(summary(result, path))
 

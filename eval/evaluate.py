@@ -13,7 +13,8 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from eval.api import Answer, Api, Asked, Body, request_key
 from eval.client import Server, ask_all
-from eval.dataset import Question, open_dataset
+from eval.dataset import Dataset, Question, open_dataset
+from eval.evidence import read_answers
 from eval.journal import Journal, open_journal
 from eval.report import Result, Seconds, write_result
 from eval.score import Outcome, Tick, check_golds, judge_all, measure_all
@@ -25,9 +26,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to evaluate: a server, a way to ask it and a data set."""
+    """What to evaluate: a server (or the result of an earlier run) and a data set."""
 
-    server: Server
+    server: Server | Path
     api: Api
     asked: Asked
     data: str
@@ -51,25 +52,44 @@ def evaluate(plan: Plan, say: Say) -> tuple[Result, Path]:
         plan.data, databases=plan.databases, schemas=plan.schemas, limit=plan.limit
     ) as dataset:
         gold_has_rows, checking = _check_golds(dataset.questions)
+        if isinstance(plan.server, Path):
+            answers = read_answers(plan.server, dataset.questions)
+            outcomes, judging = _judge(dataset.questions, answers, gold_has_rows)
+            seconds = Seconds(0.0, checking + judging)
+            result = _result(plan, dataset, answers, outcomes, seconds)
+            output = plan.output or plan.server.with_suffix(".judged.json")
+            write_result(result, output)
+            return result, output
         bodies = [plan.api.body(question, plan.asked) for question in dataset.questions]
         keys = [request_key(plan.api, body) for body in bodies]
         model = plan.asked.model
         with open_journal(plan.output, runs=RUNS, model=model, keys=set(keys)) as journal:
-            asking = _ask(plan, dict(zip(keys, bodies, strict=True)), journal, say)
+            asking = _ask(plan, plan.server, dict(zip(keys, bodies, strict=True)), journal, say)
             answers = [journal.answers[key] for key in keys]
             outcomes, judging = _judge(dataset.questions, answers, gold_has_rows)
-            result = Result(
-                model=model or "default",
-                api=plan.api.name,
-                dataset=dataset,
-                answers=answers,
-                outcomes=outcomes,
-                measures=measure_all(outcomes),
-                seconds=Seconds(asking, checking + judging),
-            )
+            seconds = Seconds(asking, checking + judging)
+            result = _result(plan, dataset, answers, outcomes, seconds)
             write_result(result, journal.output)
             journal.remove()
             return result, journal.output
+
+
+def _result(
+    plan: Plan,
+    dataset: Dataset,
+    answers: Sequence[Answer],
+    outcomes: Sequence[Outcome],
+    seconds: Seconds,
+) -> Result:
+    return Result(
+        model=plan.asked.model or "default",
+        api=plan.api.name,
+        dataset=dataset,
+        answers=answers,
+        outcomes=outcomes,
+        measures=measure_all(outcomes),
+        seconds=seconds,
+    )
 
 
 def _check_golds(questions: Sequence[Question]) -> tuple[list[bool], float]:
@@ -79,7 +99,7 @@ def _check_golds(questions: Sequence[Question]) -> tuple[list[bool], float]:
     return found, time.perf_counter() - started
 
 
-def _ask(plan: Plan, bodies: dict[str, Body], journal: Journal, say: Say) -> float:
+def _ask(plan: Plan, server: Server, bodies: dict[str, Body], journal: Journal, say: Say) -> float:
     """Ask what the journal doesn't hold; the seconds that took."""
     started = time.perf_counter()
     missing = {key: body for key, body in bodies.items() if key not in journal.answers}
@@ -93,7 +113,7 @@ def _ask(plan: Plan, bodies: dict[str, Body], journal: Journal, say: Say) -> flo
             journal.add(key, answer)
             tick(1)
 
-        asyncio.run(ask_all(plan.server, plan.api, missing, keep))
+        asyncio.run(ask_all(server, plan.api, missing, keep))
     return time.perf_counter() - started
 
 

@@ -125,13 +125,14 @@ def _with_error(measure: Measure) -> str:
     return f"{measure.value:.3f} ± {stderr}"
 
 
-def write_result_figure(result: Result, name: str) -> Path:
+def write_result_figure(result: Result, name: str, note: str = "") -> Path:
     """Write execution accuracy as the figure `name`: names and numbers, no text of the data."""
     accuracy = result.measures["execution_accuracy"]
     versions = ", ".join(result.versions_used) or result.model
     notes = (
         f"model {versions}; data {result.dataset.name}; api {result.api}; judge: {JUDGE}; "
         f"{error_method(accuracy)}; {result.num_errors} requests failed"
+        + (f"; {note}" if note else "")
     )
     return write_figure(
         Figure(

@@ -19,7 +19,9 @@ def parse(arguments: list[str]) -> Settings:
     Raises:
         ValidationError: a value is out of range or of another type.
     """
-    parser = argparse.ArgumentParser(prog="sqlwright-serve", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="sqlwright-serve", description=__doc__, allow_abbrev=False
+    )
     for name, field in Settings.model_fields.items():
         option = "--" + name.replace("_", "-")
         parser.add_argument(option, dest=name, help=f"{field.description} ({PREFIX}{name.upper()})")

@@ -2,21 +2,18 @@
 
 import time
 
-from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import APIRouter, Depends, FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from server.auth import key_checker
-from server.doors import Doors
+from server.doors import ID_HEADER, Cors, Doors, RequestIds
 from server.errors import install_error_handlers
 from server.generate import Generator
 from server.openai_routes import openai_routes
 from server.routes import add_page, health_routes, question_routes
 from server.settings import Settings
 
-REQUEST_ID = "X-Request-ID"
 DESCRIPTION = """English questions to SQL that one may trust.
 
 `POST /generate-sql` answers with SQL that was checked against the schema, and a confidence.
@@ -62,10 +59,10 @@ def _add_middleware(app: FastAPI, generator: Generator, settings: Settings) -> N
     )
     if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            Cors,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", REQUEST_ID],
-            expose_headers=[REQUEST_ID],
+            allow_headers=["Authorization", "Content-Type", ID_HEADER],
+            expose_headers=[ID_HEADER],
         )
-    app.add_middleware(CorrelationIdMiddleware, header_name=REQUEST_ID)
+    app.add_middleware(RequestIds, header_name=ID_HEADER)

@@ -1,20 +1,48 @@
-"""What every request passes before a route sees it: body size, media type, admission.
+"""What every request passes before a route sees it: its id, host, method, body size, media type,
+admission. An exception that nobody foresaw ends here as an error of the one shape.
 
 Plain ASGI, so that a body is refused before it is buffered and streams are not wrapped.
 """
 
+import re
+
+import structlog
+from asgi_correlation_id import CorrelationIdMiddleware
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import Overloaded, ServerError, TooLarge, WrongMediaType, error_response
+from server.errors import (
+    BadRange,
+    BadRequest,
+    MethodNotAllowed,
+    Overloaded,
+    ServerError,
+    TooLarge,
+    WrongMediaType,
+    bug,
+    error_response,
+)
 from server.metrics import Metrics
+
+log = structlog.get_logger()
+# A method becomes a metric's label, so only those of a closed set get that far.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+HOST = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
+REQUEST_ID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+ID_HEADER = "X-Request-ID"
 
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
-PAGE_POLICY = b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+PAGE_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    b"require-trusted-types-for 'script'; trusted-types 'none'"
+)
 
 
 class Doors:
@@ -33,15 +61,21 @@ class Doors:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        send = _with_headers(send, scope["path"])
+        sending = _Sending(send, scope["path"])
         is_work = scope["method"] == "POST"
-        if error := self._refusal(scope) if is_work else None:
-            await error_response(error)(scope, receive, send)
+        if error := _malformed(scope) or (self._refusal(scope) if is_work else None):
+            await error_response(error)(scope, receive, sending)
             return
+        _drop(scope, "range")  # the files are small, and ranges have a syntax of their own to abuse
         self.inflight += is_work
         self.metrics.inflight.set(self.inflight)
         try:
-            await self.app(scope, self._limited(receive), send)
+            await self.app(scope, self._limited(receive), sending)
+        except Exception:
+            if sending.has_started:
+                raise
+            log.exception("internal_error", method=scope["method"], path=scope["path"][:100])
+            await error_response(bug())(scope, receive, sending)
         finally:
             self.inflight -= is_work
             self.metrics.inflight.set(self.inflight)
@@ -49,7 +83,7 @@ class Doors:
     def _refusal(self, scope: Scope) -> ServerError | None:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self.max_body_bytes:
+        if length.isdecimal() and (len(length) > 18 or int(length) > self.max_body_bytes):
             return self._too_large()
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
@@ -80,13 +114,64 @@ class Doors:
         return limited
 
 
-def _with_headers(send: Send, path: str) -> Send:
-    # The interactive docs start with an inline script of FastAPI's own.
-    policy = () if path in ("/docs", "/redoc") else ((b"content-security-policy", PAGE_POLICY),)
+def _malformed(scope: Scope) -> ServerError | None:
+    """Why a request is no proper HTTP, whatever it asks for."""
+    headers = Headers(scope=scope)
+    hosts = headers.getlist("host")
+    if len(hosts) > 1 or not all(map(HOST.fullmatch, hosts)):
+        return BadRequest("the Host header is not a host name", hint="send HOST or HOST:PORT")
+    if scope["method"] not in METHODS:
+        return MethodNotAllowed("unknown method", hint="see /docs for the routes")
+    if "," in headers.get("range", ""):
+        return BadRange("several ranges are not served", hint="leave the Range header out")
+    return None
 
-    async def with_headers(message: Message) -> None:
+
+def _drop(scope: Scope, name: str) -> None:
+    """Take a header out of the request."""
+    raw = name.lower().encode()
+    scope["headers"] = [(key, value) for key, value in scope["headers"] if key.lower() != raw]
+
+
+class _Sending:
+    """`send` with our headers; knows whether an answer has begun."""
+
+    def __init__(self, send: Send, path: str) -> None:
+        self.send = send
+        # The interactive docs start with an inline script of FastAPI's own.
+        is_docs = path in ("/docs", "/redoc")
+        policy = () if is_docs else ((b"content-security-policy", PAGE_POLICY),)
+        self.headers = (*SECURITY_HEADERS, *policy)
+        self.has_started = False
+
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS, *policy]
-        await send(message)
+            self.has_started = True
+            message["headers"] = [*message.get("headers", ()), *self.headers]
+        await self.send(message)
 
-    return with_headers
+
+class Cors(CORSMiddleware):
+    """CORS whose refused preflight has the one shape of errors too."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        refusal = BadRequest("origin, method or header is not allowed", hint="see CORS settings")
+        answer = error_response(refusal)
+        for name in ("vary", "access-control-allow-origin"):
+            if name in response.headers:
+                answer.headers[name] = response.headers[name]
+        return answer
+
+
+class RequestIds(CorrelationIdMiddleware):
+    """Gives each request an id; a client's own is kept only if it is one, and a UUID."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            given = Headers(scope=scope).getlist(ID_HEADER)
+            if len(given) != 1 or not REQUEST_ID.fullmatch(given[0]):
+                _drop(scope, ID_HEADER)
+        await super().__call__(scope, receive, send)

@@ -4,8 +4,8 @@ Only here are our terms translated to vLLM's; nothing here knows of SQL.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,9 @@ from server.errors import (
 
 # A keep-alive connection can be closed by vLLM between two requests.
 RETRIES = 2
+CLOSED = (aiohttp.ServerDisconnectedError, ConnectionResetError, aiohttp.ClientOSError)
+# vLLM's ways to say that a prompt is too long.
+TOO_LONG = ("context length", "maximum model length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,11 @@ class Reply:
 class Engine(Protocol):
     """What the facade needs of an engine; `model` is "base" or an adapter's versioned name."""
 
-    async def complete(self, model: str, prompt: str, *, max_tokens: int) -> Completion: ...
+    async def complete(
+        self, model: str, prompt: str, *, max_tokens: int, stop_token_ids: Sequence[int] = ()
+    ) -> Completion: ...
+
+    async def reply(self, model: str, message: str, *, max_tokens: int) -> Completion: ...
 
     def forward(self, path: str, body: dict[str, Any]) -> Any:
         """An async context manager of the engine's `Reply` to `body` posted to `path`."""
@@ -80,25 +87,32 @@ class VllmEngine:
             self._session = aiohttp.ClientSession(connector=connector, timeout=self.timeout)
         return self._session
 
-    async def complete(self, model: str, prompt: str, *, max_tokens: int) -> Completion:
+    async def complete(
+        self, model: str, prompt: str, *, max_tokens: int, stop_token_ids: Sequence[int] = ()
+    ) -> Completion:
         """Greedy completion of `prompt` with token log-probabilities."""
-        body = {
-            "model": model,
-            "prompt": prompt,
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "logprobs": 0,
-        }
-        async with self._post("/v1/completions", body) as response:
-            record = await response.json()
-        choice, usage = record["choices"][0], record["usage"]
-        return Completion(
-            choice["text"],
-            tuple(choice["logprobs"]["token_logprobs"]),
-            choice["finish_reason"] or "stop",
-            usage["prompt_tokens"],
-            usage["completion_tokens"],
-        )
+        body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+        if stop_token_ids:
+            body["stop_token_ids"] = list(stop_token_ids)
+        record = await self._record("/v1/completions", body | {"logprobs": 0})
+        with _readable():
+            choice = record["choices"][0]
+            return _completion(choice["text"], choice["logprobs"]["token_logprobs"], record)
+
+    async def reply(self, model: str, message: str, *, max_tokens: int) -> Completion:
+        """Greedy answer to one user's message in the model's own chat template."""
+        messages = [{"role": "user", "content": message}]
+        body = {"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
+        record = await self._record("/v1/chat/completions", body | {"logprobs": True})
+        with _readable():
+            choice = record["choices"][0]
+            logprobs = [token["logprob"] for token in choice["logprobs"]["content"]]
+            return _completion(choice["message"]["content"] or "", logprobs, record)
+
+    async def _record(self, path: str, body: dict[str, Any]) -> Any:
+        async with self._post(path, body) as response:
+            with _readable():
+                return await response.json()
 
     @asynccontextmanager
     async def forward(self, path: str, body: dict[str, Any]) -> AsyncIterator[Reply]:
@@ -136,17 +150,42 @@ class VllmEngine:
         for attempt in range(RETRIES + 1):
             try:
                 return await self.session.post(self.url + path, json=body)
-            except aiohttp.ServerDisconnectedError:
-                if attempt == RETRIES:
-                    break
             except TimeoutError as error:
                 raise EngineTimeout(
                     "the engine did not answer in time", hint="try again"
                 ) from error
-            except (aiohttp.ClientError, OSError):
-                break
+            except (aiohttp.ClientError, OSError) as error:
+                if attempt == RETRIES or not isinstance(error, CLOSED) or _is_refused(error):
+                    break
             await asyncio.sleep(0.01)
         raise NotReady("the engine can't be reached", hint="try again shortly", retry_after=2)
+
+
+def _completion(text: str, logprobs: Sequence[float], record: Any) -> Completion:
+    usage = record["usage"]
+    if not isinstance(text, str):
+        raise TypeError("the completion is no text")
+    return Completion(
+        text,
+        tuple(map(float, logprobs)),
+        record["choices"][0]["finish_reason"] or "stop",
+        usage["prompt_tokens"],
+        usage["completion_tokens"],
+    )
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turns whatever is wrong with the engine's answer into an error of the engine."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError) as error:
+        raise EngineFailed("the engine's answer can't be read", hint="try again") from error
+
+
+def _is_refused(error: BaseException) -> bool:
+    """True if there was no connection at all, so that another try now is in vain."""
+    return isinstance(error, aiohttp.ClientConnectorError)
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> ServerError:
@@ -157,10 +196,12 @@ async def _refusal(response: aiohttp.ClientResponse) -> ServerError:
         message = str(detail.get("message", ""))
     except (aiohttp.ClientError, ValueError, AttributeError):
         detail, message = {}, ""
-    if response.status in (400, 422) and message:
+    if response.status in (400, 422):
         kind = Unprocessable if response.status == 422 else BadRequest
-        error: ServerError = kind(message, param=detail.get("param"))
-        if "context length" in message:
+        param = detail.get("param")
+        refused = message or "the engine refused the request"
+        error: ServerError = kind(refused, param=param if isinstance(param, str) else None)
+        if any(words in message for words in TOO_LONG):
             error.code = "context_length_exceeded"
             error.hint = "shorten the prompt or lower max_tokens"
         return error

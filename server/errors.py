@@ -13,7 +13,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-MAX_MESSAGE = 1000
+# In characters; together an error stays under 4 KB whatever their width.
+MAX_MESSAGE, MAX_PARAM, MAX_HINT = 600, 100, 400
+# pydantic's complaints about a body that is no object.
+NO_OBJECT = ("missing", "model_type", "model_attributes_type", "dict_type")
+# What pydantic puts into a location besides field names: the branch of a union.
+BRANCHES = ("str", "list[", "constrained-", "function-", "[key]")
 
 
 class ServerError(Exception):
@@ -59,9 +64,19 @@ class DatabaseNotFound(NotFound):
     code = "database_not_found"
 
 
+class MethodNotAllowed(ServerError):
+    status = 405
+    code = "method_not_allowed"
+
+
 class TooLarge(ServerError):
     status = 413
     code = "request_too_large"
+
+
+class BadRange(ServerError):
+    status = 416
+    code = "range_not_satisfiable"
 
 
 class WrongMediaType(ServerError):
@@ -109,8 +124,8 @@ def error_body(error: ServerError) -> dict[str, Any]:
             "type": kind,
             "code": error.code,
             "message": error.message[:MAX_MESSAGE],
-            "param": error.param,
-            "hint": error.hint or None,
+            "param": error.param[:MAX_PARAM] if error.param else None,
+            "hint": error.hint[:MAX_HINT] or None,
             "request_id": correlation_id.get(),
         }
     }
@@ -120,6 +135,8 @@ def error_response(error: ServerError) -> JSONResponse:
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = "GET, POST"
     return JSONResponse(error_body(error), error.status, headers)
 
 
@@ -129,11 +146,17 @@ async def _on_server_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    """404, 405 and the like of the framework itself."""
+    """404, 405 and the like of the framework itself; what it wrapped while it read a body is ours
+    or, as text that is not UTF-8 or nests too deeply, no JSON."""
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, ServerError):
+        return error_response(error.__cause__)
+    if isinstance(error.__cause__, ValueError | RecursionError):
+        return error_response(not_json())
     phrase = HTTPStatus(error.status_code).phrase
+    path = request.scope["path"][:100]
     wrapped = ServerError(
-        f"{phrase}: {request.method[:16]} {request.url.path[:100]}", hint="see /docs for the routes"
+        f"{phrase}: {request.method[:16]} {path}", hint="see /docs for the routes"
     )
     wrapped.status = error.status_code
     wrapped.code = phrase.lower().replace(" ", "_")
@@ -150,11 +173,12 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
 def validation_error(errors: Any) -> ServerError:
     """The first of pydantic's complaints as our error; its input is never echoed."""
     first = errors[0]
-    names = [str(part) for part in first["loc"] if part != "body"]
+    names = [str(part)[:MAX_PARAM] for part in first["loc"][1:]]
+    names[1:] = [name for name in names[1:] if not name.startswith(BRANCHES)]
     param = ".".join(names) or None
     wrapped: ServerError
-    if first["type"] == "json_invalid":
-        return BadRequest("the body is not valid JSON", hint="send one JSON object")
+    if first["type"] == "json_invalid" or (param is None and first["type"] in NO_OBJECT):
+        return not_json()
     if first["type"] == "extra_forbidden":
         wrapped = Unprocessable(f"unknown field {param!r}"[:200], param=param)
         wrapped.code = "unknown_field"
@@ -164,17 +188,22 @@ def validation_error(errors: Any) -> ServerError:
         wrapped = Unprocessable(f"field {param!r} is required", param=param, hint="add it")
         wrapped.code = "missing_field"
         return wrapped
-    message = f"{param}: {first['msg']}" if param else first["msg"]
+    detail = first["msg"].removeprefix("Value error, ")
+    message = f"{param}: {detail}" if param else detail
     return Unprocessable(message, param=param, hint="see /docs for this field's type and range")
 
 
-async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+def not_json() -> ServerError:
+    return BadRequest("the body is not valid JSON", hint="send one JSON object")
+
+
+def bug() -> ServerError:
+    """What a client gets for an exception that nobody foresaw: nothing of its text."""
     hint = "this is a bug; the server's log has the details under this request_id"
-    return error_response(ServerError("internal error", hint=hint))
+    return ServerError("internal error", hint=hint)
 
 
 def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ServerError, _on_server_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(Exception, _on_bug)

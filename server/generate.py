@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import structlog
+
 from eval.task.prompt import PromptFormat, extract_sql
 from eval.task.sql import SqlCheck, Violation, check_sql
 from server.adapters.table import AdapterTable, Served
@@ -15,8 +17,13 @@ from server.errors import ContextLengthExceeded
 from server.metrics import Metrics
 from server.schemas import GenerateRequest, GenerateResponse, Usage, ViolationOut
 
-# The base model has no bundle, so it is asked in the default format, in SQLite's dialect.
-BASE_FORMAT = PromptFormat()
+log = structlog.get_logger()
+# The base model has no bundle that says how to ask it: its own chat template, SQLite's dialect.
+BASE_FORMAT = PromptFormat(
+    "Tables of a {dialect} database:\n{schema}\n\n"
+    "Write one {dialect} SELECT query that answers this question. Answer with SQL only.\n{question}",
+    "columns",
+)
 BASE_DIALECT = "sqlite"
 
 
@@ -34,8 +41,16 @@ class FileTokenizer:
 
         self._fast: Any = Fast.from_file(str(folder / "tokenizer.json"))
 
+    def ids(self, text: str) -> list[int]:
+        found: list[int] = self._fast.encode(text).ids
+        return found
+
     def count(self, text: str) -> int:
-        return len(self._fast.encode(text).ids)
+        return len(self.ids(text))
+
+    def token_id(self, token: str) -> int | None:
+        found: int | None = self._fast.token_to_id(token)
+        return found
 
 
 @dataclass
@@ -78,20 +93,31 @@ class Generator:
             ServerError: the request is at fault (4xx) or the engine can't answer (5xx).
         """
         stages = Stages(self.metrics)
-        served = self.adapters.find(request.model or self.default_adapter)
+        wanted = self.default_adapter if request.model is None else request.model
+        served = self.adapters.find(wanted)
         database, dialect = self._database(request)
         prompt = self._prompt(served, database, request.natural_language_query)
         stages.done("prompt")
-        completion = await self.engine.complete(served.name, prompt, max_tokens=self.max_tokens)
+        completion = await self._decode(served, prompt)
         stages.done("engine")
         check = self._check(completion, served, database, dialect)
         stages.done("check")
         self._count(completion, check)
         return _response(completion, check, served, dialect, request_id, stages.total())
 
+    async def _decode(self, served: Served, prompt: str) -> Completion:
+        if served.manifest is None:
+            return await self.engine.reply(served.name, prompt, max_tokens=self.max_tokens)
+        return await self.engine.complete(
+            served.name,
+            prompt,
+            max_tokens=self.max_tokens,
+            stop_token_ids=served.stop_token_ids,
+        )
+
     def _database(self, request: GenerateRequest) -> tuple[Database, str]:
         """The schema to ask, and the dialect to answer in."""
-        wanted = check_dialect(request.dialect) if request.dialect else None
+        wanted = None if request.dialect is None else check_dialect(request.dialect)
         if request.ddl is not None:
             database = self.databases.from_ddl(request.ddl, wanted or "sqlite")
         else:
@@ -119,7 +145,11 @@ class Generator:
         if completion.finish_reason == "length":
             message = f"the model had not finished after {completion.completion_tokens} tokens"
             return SqlCheck(text, (Violation("truncated", message),))
-        return check_sql(text, database.schema, _adapter_dialect(served), dialect)
+        try:
+            return check_sql(text, database.schema, _adapter_dialect(served), dialect)
+        except Exception:  # a text that trips the check up is no valid query, and no fault of ours
+            log.exception("check_failed", dialect=dialect)
+            return SqlCheck(text, (Violation("unparsable", "the check can't read this text"),))
 
     def _count(self, completion: Completion, check: SqlCheck) -> None:
         truncated = completion.finish_reason == "length"

@@ -20,6 +20,9 @@ TORCH = "torch==2.13.0"
 TORCH_INDEX = os.environ.get("SQLWRIGHT_TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
 # The registry's builds of these are for CUDA and break transformers beside a CPU torch.
 UNWANTED = ("torchvision", "torchaudio", "torchcodec")
+# How pip's versions say that they reached nobody.
+OFFLINE = ("NewConnectionError", "NameResolutionError", "name resolution", "ProxyError",
+           "Failed to resolve", "timed out")  # fmt: skip
 EXTRAS = {"serve": ("server",), "all": ("server", "trainer", "eval", "bench", "dev")}
 
 
@@ -41,6 +44,8 @@ def check_python() -> None:
 
 
 def check_disk(folder: Path) -> None:
+    while not folder.exists():
+        folder = folder.parent
     free = shutil.disk_usage(folder).free / 2**30
     if free < MIN_DISK_GIB:
         raise InstallError(
@@ -82,7 +87,7 @@ def reason(stderr: str) -> str:
     detail = lines[0][:300] if lines else "pip failed"
     if "No space left" in stderr:
         return f"the disk is full: {detail}"
-    if any(sign in stderr for sign in ("NewConnectionError", "name resolution", "timed out")):
+    if any(sign in stderr for sign in OFFLINE):
         return f"the package index can't be reached; check network or proxy: {detail}"
     return detail
 

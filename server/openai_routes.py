@@ -1,5 +1,6 @@
 """The OpenAI-compatible routes: an allow-list of fields and routes in front of the engine."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -9,25 +10,26 @@ from fastapi.responses import StreamingResponse
 
 from server.adapters.table import BASE, AdapterTable, Served
 from server.engine import Engine
-from server.errors import ServerError
-from server.schemas import ChatRequest, CompletionRequest, ModelOut, ModelsOut
+from server.errors import ServerError, error_body
+from server.schemas import ChatRequest, CompletionRequest, ModelOut, ModelsOut, SamplingFields
+from server.strict_json import StrictRoute
 
 STREAM = "text/event-stream"
 
 
 def openai_routes(engine: Engine, adapters: AdapterTable, *, created: int) -> APIRouter:
     """Routes under `/v1`; `created` is the server's start, seconds since the epoch."""
-    router = APIRouter(prefix="/v1", tags=["OpenAI"])
+    router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=StrictRoute)
 
     @router.post("/completions", summary="Completion of a prompt", response_model=None)
     async def completions(request: CompletionRequest) -> Response:
         served = adapters.find(request.model)
-        return await _pass_on(engine, "/v1/completions", request.engine_body(served.name))
+        return await _pass_on(engine, "/v1/completions", _body(request, served))
 
     @router.post("/chat/completions", summary="Next message of a chat", response_model=None)
     async def chat(request: ChatRequest) -> Response:
         served = adapters.find(request.model)
-        return await _pass_on(engine, "/v1/chat/completions", request.engine_body(served.name))
+        return await _pass_on(engine, "/v1/chat/completions", _body(request, served))
 
     @router.get("/models", summary="Base model, adapters and their versions")
     async def models() -> ModelsOut:
@@ -39,6 +41,12 @@ def openai_routes(engine: Engine, adapters: AdapterTable, *, created: int) -> AP
         return next(m for m in _listed(adapters, created) if m.id == model)
 
     return router
+
+
+def _body(request: SamplingFields, served: Served) -> dict[str, Any]:
+    """The engine's body: the version in the alias's place, and where the adapter stops."""
+    stops = {"stop_token_ids": list(served.stop_token_ids)} if served.stop_token_ids else {}
+    return request.engine_body(served.name) | stops
 
 
 def _listed(adapters: AdapterTable, created: int) -> list[ModelOut]:
@@ -54,20 +62,21 @@ def _listed(adapters: AdapterTable, created: int) -> list[ModelOut]:
 async def _pass_on(engine: Engine, path: str, body: dict[str, Any]) -> Response:
     """The engine's answer as it is; a stream's first bytes are awaited, so that a refusal still
     becomes an error response."""
-    stack = AsyncExitStack()
-    try:
-        reply = await stack.enter_async_context(engine.forward(path, body))
-        if not body.get("stream"):
+    if not body.get("stream"):
+        async with engine.forward(path, body) as reply:
             content = b"".join([chunk async for chunk in reply.chunks])
-            await stack.aclose()
-            return Response(content, media_type=reply.content_type)
-    except ServerError:
-        await stack.aclose()
-        raise
+        return Response(content, media_type=reply.content_type)
+    stack = AsyncExitStack()
+    reply = await stack.enter_async_context(engine.forward(path, body))
     return StreamingResponse(_stream(stack, reply.chunks), media_type=STREAM)
 
 
 async def _stream(stack: AsyncExitStack, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async with stack:
-        async for chunk in chunks:
-            yield chunk
+    """The engine's events; where it breaks off, an event that says so comes last."""
+    try:
+        async with stack:
+            async for chunk in chunks:
+                yield chunk
+    except ServerError as error:
+        # Two line breaks first: the engine may have stopped within an event.
+        yield f"\n\ndata: {json.dumps(error_body(error))}\n\n".encode()

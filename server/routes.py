@@ -11,12 +11,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from server.errors import NotReady
 from server.generate import Generator
 from server.schemas import DatabaseOut, DatabasesOut, GenerateRequest, GenerateResponse, TableOut
+from server.strict_json import StrictRoute
 
 WEB = Path(__file__).parent / "web"
 
 
 def question_routes(generator: Generator) -> APIRouter:
-    router = APIRouter(tags=["questions"])
+    router = APIRouter(tags=["questions"], route_class=StrictRoute)
 
     @router.post("/generate-sql", summary="English question to checked SQL")
     async def generate_sql(request: GenerateRequest) -> GenerateResponse:

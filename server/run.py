@@ -68,6 +68,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()  # without it another server may still take the same port
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
@@ -164,12 +165,15 @@ async def _engine(
 def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Generator:
     metrics = Metrics()
     local = base if isinstance(base, Path) else None
+    has_tokenizer = local is not None and (local / "tokenizer.json").is_file()
+    tokenizer = FileTokenizer(local) if local and has_tokenizer else None
     adapters = AdapterTable(
         settings.store,
         engine,
         metrics,
         base_sha256=weights_sha256(local) if local else "",
         max_rank=settings.max_lora_rank,
+        token_id=tokenizer.token_id if tokenizer else lambda _: None,
     )
     return Generator(
         engine=engine,
@@ -179,7 +183,7 @@ def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Gene
         default_adapter=settings.default_adapter,
         max_tokens=settings.max_tokens,
         max_model_len=settings.max_model_len,
-        tokenizer=FileTokenizer(local) if local and (local / "tokenizer.json").exists() else None,
+        tokenizer=tokenizer,
     )
 
 
@@ -207,6 +211,7 @@ async def _serve_http(
             server.should_exit = True
             await http
             work.result()
+        http.result()
     finally:
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):

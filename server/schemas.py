@@ -18,7 +18,7 @@ MAX_QUESTION = 4000
 
 
 class Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
 def _clean_text(text: str) -> str:
@@ -49,7 +49,7 @@ class GenerateRequest(Wire):
     @field_validator("natural_language_query")
     @classmethod
     def _not_empty(cls, value: str) -> str:
-        if not value.strip("\ufeff \t\r\n\v\f"):
+        if not any(c.isprintable() and not c.isspace() for c in value):
             raise ValueError("must not be empty")
         return _clean_text(value)
 
@@ -144,7 +144,7 @@ class CompletionRequest(SamplingFields):
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool = False
     suffix: None = None
-    best_of: Literal[1] | None = None
+    best_of: int | None = Field(None, ge=1, le=1)
 
 
 class ChatMessage(Wire):

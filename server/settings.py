@@ -1,10 +1,11 @@
 """Settings of the server: environment variables `SQLWRIGHT_…`; unknown ones are an error."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from eval.task.base_model import BASE_MODEL, cache_folder
@@ -14,6 +15,7 @@ from eval.task.samples import DEFAULT
 PREFIX = "SQLWRIGHT_"
 # Read by other parts under the same prefix; not the server's.
 FOREIGN = frozenset({"CACHE", "COMMIT", "HARDWARE", "API_KEY", "TORCH_INDEX"})
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class Settings(BaseSettings):
@@ -49,7 +51,9 @@ class Settings(BaseSettings):
     max_num_seqs: int = Field(0, ge=0, description="sequences in one engine step; 0: by the device")
     max_loras: int = Field(4, ge=1, description="adapters in one engine step")
     max_cpu_loras: int = Field(16, ge=1, description="adapters that the engine keeps in memory")
-    max_lora_rank: int = Field(32, description="largest adapter rank: 8, 16, 32, 64, 128, 256")
+    max_lora_rank: int = Field(
+        32, description="largest adapter rank: 1, 8, 16, 32, 64, 128, 256, 320 or 512"
+    )
     kv_cache_gib: int = Field(2, ge=1, description="memory for the KV cache on a CPU, GiB")
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1, description="share of a GPU's memory")
     request_seconds: float = Field(120.0, gt=0, description="deadline of one request to the engine")
@@ -64,6 +68,26 @@ class Settings(BaseSettings):
             if isinstance(text := values.get(name), str):
                 values[name] = [part.strip() for part in text.split(",") if part.strip()]
         return values
+
+    @field_validator("max_lora_rank")
+    @classmethod
+    def _known_rank(cls, value: int) -> int:
+        if value not in RANKS:
+            raise ValueError(f"vLLM takes one of {', '.join(map(str, RANKS))}")
+        return value
+
+    @field_validator("engine_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", value):
+            raise ValueError("must be http://HOST:PORT or https://…")
+        return value
+
+    @model_validator(mode="after")
+    def _room_for_prompt(self) -> Self:
+        if self.max_tokens >= self.max_model_len:
+            raise ValueError("max_tokens: must be below max_model_len, to leave room for a prompt")
+        return self
 
     @model_validator(mode="after")
     def _no_wildcard(self) -> Self:

@@ -5,6 +5,7 @@ Chooses the settings by the device: CUDA where a GPU is present, else the CPU bu
 """
 
 import asyncio
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -26,6 +27,8 @@ GRACE_SECONDS = 30
 # A child that dies sooner than this after its start counts towards the crash loop.
 STABLE_SECONDS = 60.0
 MAX_CRASHES = 5
+BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 2.0, 30.0
+POLL_SECONDS = 0.5
 PR_SET_PDEATHSIG = 1
 
 
@@ -149,7 +152,7 @@ class Supervisor:
                     f"the engine was not ready in {self.settings.start_seconds:g} s"
                 )
             progress(loop.time() - began)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(POLL_SECONDS)
 
     def _why(self) -> str:
         assert self.process is not None
@@ -170,11 +173,12 @@ class Supervisor:
             assert self.process is not None
             began = loop.time()
             await self.process.wait()
+            self._end_group()
             crashes = 1 if loop.time() - began > STABLE_SECONDS else crashes + 1
             log.error("engine_died", exit_code=self.process.returncode, crashes=crashes)
             if crashes >= MAX_CRASHES:
                 raise EngineStartError(f"the engine died {crashes} times in a row: {self._why()}")
-            await asyncio.sleep(min(2.0**crashes, 30.0))
+            await asyncio.sleep(min(BACKOFF_SECONDS * 2 ** (crashes - 1), MAX_BACKOFF_SECONDS))
             self.restarts += 1
             try:
                 await self.start()
@@ -186,12 +190,18 @@ class Supervisor:
 
     async def stop(self) -> None:
         """End the child: running requests get `GRACE_SECONDS` to finish."""
-        if self.process is None or self.process.returncode is not None:
+        if self.process is None:
             return
-        self.process.terminate()
-        try:
-            await asyncio.wait_for(self.process.wait(), GRACE_SECONDS + 5)
-        except TimeoutError:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            await self.process.wait()
+        if self.process.returncode is None:
+            self.process.terminate()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.process.wait(), GRACE_SECONDS + 5)
+        self._end_group()
+        await self.process.wait()
         self.socket.unlink(missing_ok=True)
+
+    def _end_group(self) -> None:
+        """Kill what is left of the child's process group: a dead server's workers hold memory."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)

@@ -64,7 +64,7 @@ def run_recipe(config: TrainConfig, store: Path, run: Path) -> None:
     say(corpus.summary())
     base = resolve_base_model(config.base_model, say)
 
-    from trainer.fingerprint import fingerprint
+    from trainer.fingerprint import write_fingerprint
     from trainer.publish import stage_bundle
     from trainer.qlora import load_base, train
 
@@ -74,7 +74,6 @@ def run_recipe(config: TrainConfig, store: Path, run: Path) -> None:
     say(f"{len(rows)} rows, {sum(lengths):,} tokens an epoch, longest {max(lengths)}")
     progress = sys.stderr.isatty()
     model, result = train(model, tokenizer, rows, config, run, progress=progress, say=say)
-    model.eval()
     stage_bundle(
         run / "bundle",
         model=model,
@@ -83,8 +82,9 @@ def run_recipe(config: TrainConfig, store: Path, run: Path) -> None:
         corpus=corpus,
         result=result,
         base_sha256=weights_sha256(Path(base)) if isinstance(base, Path) else "",
-        fingerprint=fingerprint(model, tokenizer, config.prompt_format),
     )
+    del model
+    write_fingerprint(run / "bundle", base)
     bundle = publish(run / "bundle", store, config.alias)
     record = {
         "model": f"{config.alias}@{bundle.short}",

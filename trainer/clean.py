@@ -10,6 +10,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
+from eval.task.dialect import resolve_dialect
 from eval.task.schema import Schema, Table
 
 
@@ -19,6 +20,7 @@ def canonical_sql(sql: str, schema: Schema, dialect: str, *, full_names: bool) -
     Raises:
         sqlglot.errors.SqlglotError: it can't be parsed.
     """
+    dialect = resolve_dialect(dialect)
     tree = sqlglot.parse_one(sql, read=dialect)
     if full_names:
         scopes = traverse_scope(tree)
@@ -55,6 +57,8 @@ def _name_columns(scope: Scope, schema: Schema) -> None:
     sources = _plain_tables(scope)
     tables = {alias.lower(): schema.find(source.name) for alias, source in sources.items()}
     counts = Counter(source.name.lower() for source in sources.values())
+    counts.update(alias.lower() for alias in scope.selected_sources if alias not in sources)
+    counts.update(a.lower() for a, s in sources.items() if counts[s.name.lower()] > 1)
     final = {
         alias.lower(): source.name if counts[source.name.lower()] == 1 else alias
         for alias, source in sources.items()
@@ -83,7 +87,8 @@ def _name_column(
     spelling = {name.lower(): name for name in table.column_names}
     if not isinstance(column.this, exp.Star):
         column.this.set("this", spelling.get(column.name.lower(), column.name))
-    if is_single and not isinstance(column.this, exp.Star):
+    is_hidden = column.name.lower() in outputs and column.find_ancestor(exp.Order)
+    if is_single and not isinstance(column.this, exp.Star) and not is_hidden:
         column.set("table", None)
     else:
         column.set("table", exp.to_identifier(final[alias]))

@@ -5,6 +5,7 @@ Defaults stand here once; the command line and the README take them from these f
 
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,9 @@ from eval.task.prompt import TEMPLATE, PromptFormat
 MAX_RANK = 512
 ALL_LINEAR = "all-linear"
 SAMPLES = "samples"
+
+POSITIVE = ("alpha", "learning_rate", "epochs", "max_length", "batch_size", "device_batch_size")
+NOT_NEGATIVE = ("max_examples", "max_steps", "dropout", "warmup_ratio", "weight_decay", "seed")
 
 
 class RecipeError(ValueError):
@@ -65,11 +69,19 @@ class TrainConfig:
             raise RecipeError("data: name at least one JSONL file, or 'samples'")
         if not 1 <= self.rank <= MAX_RANK:
             raise RecipeError(f"rank: {self.rank} is not served; 1 to {MAX_RANK}")
+        if not self.target_modules:
+            raise RecipeError(f"target_modules: name at least one, or {ALL_LINEAR!r}")
+        for name in POSITIVE:
+            if not 0 < getattr(self, name) < math.inf:
+                raise RecipeError(f"{name}: must be positive")
+        for name in NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise RecipeError(f"{name}: must not be negative")
+        for name in ("dropout", "warmup_ratio"):
+            if getattr(self, name) >= 1:
+                raise RecipeError(f"{name}: must be below 1")
         if self.batch_size % self.device_batch_size:
             raise RecipeError("batch_size: must be a multiple of device_batch_size")
-        for name in ("alpha", "learning_rate", "epochs", "max_length", "device_batch_size"):
-            if getattr(self, name) <= 0:
-                raise RecipeError(f"{name}: must be positive")
         try:
             self.prompt_format  # noqa: B018 - its own checks run
         except ValueError as error:
@@ -104,7 +116,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         key, equals, value = override.partition("=")
         if not equals:
             raise RecipeError(f"{override!r}: overrides are written key=value")
-        record[key] = yaml.safe_load(value)
+        try:
+            record[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{key}: {value!r} is not YAML") from error
     return config_from(record)
 
 
@@ -136,7 +151,7 @@ def _coerce(key: str, value: object, hint: Any) -> object:
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value

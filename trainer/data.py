@@ -73,10 +73,12 @@ def load_corpus(config: TrainConfig) -> Corpus:
     for name in config.data:
         path = samples.FOLDER / "train.jsonl" if name == SAMPLES else Path(name)
         examples = load_examples(path)
-        schemas = {db_id: _schema(path, db_id) for db_id in {e.db_id for e in examples}}
+        dialects = {e.db_id: e.dialect for e in examples}
+        schemas = {db_id: _schema(path, db_id, dialect) for db_id, dialect in dialects.items()}
         before = len(corpus.pairs)
         for example in examples:
-            _add(corpus, Pair(example, schemas[example.db_id]), config, seen)
+            if not config.max_examples or len(corpus.pairs) < config.max_examples:
+                _add(corpus, Pair(example, schemas[example.db_id]), config, seen)
         kept = len(corpus.pairs) - before
         source = {
             "name": _source_name(name, examples),
@@ -84,8 +86,6 @@ def load_corpus(config: TrainConfig) -> Corpus:
             "examples": kept,
         }
         corpus.sources.append(source)
-    if config.max_examples:
-        del corpus.pairs[config.max_examples :]
     if not corpus.pairs:
         raise RecipeError(f"data: nothing left to train on: {corpus.summary()}")
     return corpus
@@ -95,11 +95,11 @@ def _source_name(name: str, examples: list[Example]) -> str:
     return examples[0].source or Path(name).stem
 
 
-def _schema(data: Path, db_id: str) -> Schema:
+def _schema(data: Path, db_id: str, dialect: str) -> Schema:
     places = (data.parent / "schemas" / f"{db_id}.sql", data.parent / f"{db_id}.sql")
     for place in places:
         if place.is_file():
-            return parse_ddl(place.read_text(encoding="utf-8"))
+            return parse_ddl(place.read_text(encoding="utf-8"), dialect)
     raise RecipeError(f"data: no schema of {db_id!r}; looked for {places[0]} and {places[1]}")
 
 

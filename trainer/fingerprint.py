@@ -1,11 +1,18 @@
 """The adapter's fingerprint: what it changes in the base model's next-token distribution.
 
-Probe prompts are on our own databases. A server that loads the adapter replays them: an adapter
-that changes nothing, or something else than was trained, shows at once.
+Made from the saved bundle on the dense base at serving precision, so that it also proves what was
+written. Probe prompts are on our own databases. A server that loads the adapter can replay them:
+an adapter that changes nothing, or something else than was trained, shows at once.
+`python -m trainer.fingerprint BUNDLE` makes it anew for a bundle that exists.
 """
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
+from eval.task.base_model import resolve_base_model
+from eval.task.bundle import EVIDENCE, read_bundle
 from eval.task.prompt import PromptFormat
 from eval.task.samples import sample_examples, sample_schema
 
@@ -21,28 +28,54 @@ def probe_prompts(prompt_format: PromptFormat) -> list[str]:
     ]
 
 
-def fingerprint(model: Any, tokenizer: Any, prompt_format: PromptFormat) -> dict[str, Any]:
-    """Top-k log-probabilities of the first completion token, of the tuned model and of the base.
+def write_fingerprint(folder: Path, base: Path | str) -> dict[str, Any]:
+    """Write `evidence/fingerprint.json` of the bundle at `folder`, and return it.
 
-    Returns:
-        `{"top_k", "dtype", "probes": [{"prompt", "tokens", "tuned", "base"}]}`; `tokens` are ids,
-        `tuned` and `base` natural logarithms for just these tokens.
+    Its form: `{"digest", "top_k", "dtype", "probes": [{"prompt", "tokens", "tuned", "base"}]}`;
+    `tokens` are the ids of the tuned model's top-k first completion tokens, `tuned` and `base`
+    the natural log-probabilities of just these.
+
+    Raises:
+        BundleError: `folder` is no whole bundle.
     """
-    probes = []
-    for prompt in probe_prompts(prompt_format):
-        tuned = _logprobs(model, tokenizer, prompt)
-        with model.disable_adapter():
-            base = _logprobs(model, tokenizer, prompt)
-        tokens = tuned.topk(TOP_K).indices
-        probes.append(
-            {
-                "prompt": prompt,
-                "tokens": tokens.tolist(),
-                "tuned": [round(v, 5) for v in tuned[tokens].tolist()],
-                "base": [round(v, 5) for v in base[tokens].tolist()],
-            }
-        )
-    return {"top_k": TOP_K, "dtype": "nf4 base, bfloat16 compute", "probes": probes}
+    bundle = read_bundle(folder)
+    model, tokenizer, dtype = _load(base, folder)
+    probes = [
+        _probe(model, tokenizer, prompt) for prompt in probe_prompts(bundle.manifest.prompt_format)
+    ]
+    record = {"digest": bundle.digest, "top_k": TOP_K, "dtype": dtype, "probes": probes}
+    path = folder / EVIDENCE / "fingerprint.json"
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
+    return record
+
+
+def _load(base: Path | str, folder: Path) -> tuple[Any, Any, str]:
+    """The dense base (bfloat16 on a GPU, float32 on a CPU, as served) with the saved adapter."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    has_gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if has_gpu else torch.float32
+    dense = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+    model = PeftModel.from_pretrained(dense.to("cuda" if has_gpu else "cpu"), str(folder)).eval()
+    return model, AutoTokenizer.from_pretrained(base), str(dtype).removeprefix("torch.")
+
+
+def _probe(model: Any, tokenizer: Any, prompt: str) -> dict[str, Any]:
+    tuned = _logprobs(model, tokenizer, prompt)
+    with model.disable_adapter():
+        base = _logprobs(model, tokenizer, prompt)
+    tokens = tuned.topk(TOP_K).indices
+    return {
+        "prompt": prompt,
+        "tokens": tokens.tolist(),
+        "tuned": [round(v, 5) for v in tuned[tokens].tolist()],
+        "base": [round(v, 5) for v in base[tokens].tolist()],
+    }
 
 
 def _logprobs(model: Any, tokenizer: Any, prompt: str) -> Any:
@@ -53,3 +86,13 @@ def _logprobs(model: Any, tokenizer: Any, prompt: str) -> Any:
     with torch.no_grad():
         logits = model(input_ids=ids).logits[0, -1]
     return torch.log_softmax(logits.float(), dim=-1)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    base = resolve_base_model(read_bundle(folder).manifest.base_model)
+    write_fingerprint(folder, base)
+
+
+if __name__ == "__main__":
+    main()

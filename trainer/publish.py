@@ -27,7 +27,6 @@ def stage_bundle(
     corpus: Corpus,
     result: TrainResult,
     base_sha256: str,
-    fingerprint: dict[str, Any],
 ) -> None:
     """Write a whole bundle to `folder`.
 
@@ -42,7 +41,6 @@ def stage_bundle(
     targets = _portable_config(folder / CONFIG, config.base_model)
     evidence = folder / EVIDENCE
     evidence.mkdir(exist_ok=True)
-    (evidence / "fingerprint.json").write_text(json.dumps(fingerprint, indent=1) + "\n")
     (evidence / "README.md").write_text(model_card(config, corpus, result))
     write_manifest(
         folder,

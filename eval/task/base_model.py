@@ -6,6 +6,7 @@ or local folder is served or trained in its place without passing through here.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -24,6 +25,16 @@ GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WEIGHTS_SHA256 = "7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b"
 WEIGHTS = "model.safetensors"
+# Said outright: transformers 5.17 takes <|im_start|> for the end of a sequence, 5.19 does not.
+SPECIAL_TOKENS = {
+    "bos_token": "<|im_start|>",
+    "eos_token": "<|im_end|>",
+    "pad_token": "<|im_end|>",
+    "unk_token": "<|endoftext|>",
+}
+# A text with its token ids' hash: training and serving must cut words in the same way.
+PROBE = '-- sqlite\ntable user: id int pk -> a.b\n-- Wie viele\'s "x" cost 1,234.50 €? 日本'
+PROBE_IDS_SHA256 = "bd86b1069369c87d347692007dcf8b81dcf57eb35029b68a8dac2b68083319bf"
 
 Say = Callable[[str], None]
 
@@ -123,7 +134,14 @@ def _dequantise(gguf: Path, made: Path) -> None:
     if hasattr(model.config, "quantization_config"):  # some versions of transformers leave it
         del model.config.quantization_config
     model.save_pretrained(made)
-    AutoTokenizer.from_pretrained(gguf.parent, **source).save_pretrained(made)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source, **SPECIAL_TOKENS)
+    found = hashlib.sha256(json.dumps(tokenizer(PROBE)["input_ids"]).encode()).hexdigest()
+    if found != PROBE_IDS_SHA256:
+        raise BaseModelError(
+            "this version of transformers reads the base model's tokenizer in another way; "
+            "install the versions of constraints.txt"
+        )
+    tokenizer.save_pretrained(made)
 
 
 def weights_sha256(folder: Path) -> str:

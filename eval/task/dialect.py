@@ -11,8 +11,8 @@ from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect, Dialects
 from sqlglot.errors import ParseError, SqlglotError
 
-# PRQL is another language, not a dialect of SQL that a database runs.
-DIALECTS = frozenset(d.value for d in Dialects) - {"", "prql"}
+# PRQL and DAX are other languages, not dialects of SQL that a database runs.
+DIALECTS = frozenset(d.value for d in Dialects) - {"", "prql", "dax"}
 
 ALIASES = {
     "pg": "postgres",

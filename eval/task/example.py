@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from eval.task.dialect import DialectError, resolve_dialect
+
 
 class ExampleError(ValueError):
     """A line of a data file that can't be used; the message names file, line and field."""
@@ -54,8 +56,8 @@ def _read_lines(path: Path) -> Iterator[Example]:
 def _parse_line(line: str, *, where: str) -> Example:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ExampleError(f"{where}: not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        raise ExampleError(f"{where}: not JSON: {error}") from error
     if not isinstance(row, dict):
         raise ExampleError(f"{where}: expected an object, found {type(row).__name__}")
     if missing := [name for name in REQUIRED if name not in row]:
@@ -65,4 +67,8 @@ def _parse_line(line: str, *, where: str) -> Example:
     for name, value in row.items():
         if not isinstance(value, str):
             raise ExampleError(f"{where}: field {name!r} must be text, is {type(value).__name__}")
+    try:
+        resolve_dialect(row.get("dialect", "sqlite"))
+    except DialectError as error:
+        raise ExampleError(f"{where}: field 'dialect': {error}") from error
     return Example(**row)

@@ -13,10 +13,10 @@ TYPED = frozenset(
     bitwiseor cast cbrt ceil chr coalesce collate concat concatws contains corr cos count
     countif covarpop covarsamp cumedist currentdate currenttime currenttimestamp date dateadd
     datediff datestrtodate datesub datetrunc day dayofmonth dayofweek dayofweekiso dayofyear
-    degrees denserank distinct endswith exists exp extract firstvalue floor greatest groupconcat
-    hex hour if in initcap instr interval isnan jsonextract jsonextractscalar lag lastday
-    lastvalue lead least left length like ilike ln log lower lpad ltrim makeinterval max median
-    min minute mod month normalize nthvalue ntile nullif nvl2 or pad percentilecont
+    degrees denserank distinct endswith exists exp extract firstvalue floor format greatest
+    groupconcat hex hour if in initcap instr interval isnan jsonextract jsonextractscalar lag
+    lastday lastvalue lead least left length like ilike ln log lower lpad ltrim makeinterval max
+    median min minute mod month normalize nthvalue ntile nullif nvl2 or pad percentilecont
     percentiledisc percentrank pi pow quarter radians rank regexplike repeat replace reverse
     right round rownumber rpad rtrim second sign sin soundex split splitpart sqrt startswith
     stddev stddevpop stddevsamp stringtoarray strposition strtodate strtotime substring
@@ -24,6 +24,19 @@ TYPED = frozenset(
     tochar tonumber translate trim trunc trycast tsordstodate tsordstodatestr tsordstotimestamp
     tsordsadd tsordsdiff typeof unicode unixdate unixtotime upper variance variancepop week
     weekofyear year case xor
+    """.split()
+)
+
+# Those of them that SQLite lacks in whatever spelling sqlglot gives them there.
+NOT_IN_SQLITE = frozenset(
+    """
+    approxdistinct array arrayagg cbrt contains corr covarpop covarsamp datesub datetrunc day
+    dayofmonth dayofweek dayofweekiso dayofyear endswith extract hour initcap isnan lastday left
+    makeinterval median minute month normalize pad percentilecont percentiledisc quarter regexplike
+    repeat reverse right second split splitpart startswith stddev stddevpop stddevsamp
+    stringtoarray strtodate strtotime substringindex timestampadd timestampdiff timestampsub
+    timestamptrunc translate tsordsadd tsordsdiff tsordstodatestr unixtotime variance variancepop
+    week weekofyear xor year
     """.split()
 )
 
@@ -55,4 +68,4 @@ def is_allowed_function(function: exp.Func, dialect: str) -> bool:
     """True if `function` (any node of a call) may be called in `dialect`."""
     if isinstance(function, exp.Anonymous):
         return function.name.lower() in NAMED.get(dialect, frozenset())
-    return function.key in TYPED
+    return function.key in TYPED and not (dialect == "sqlite" and function.key in NOT_IN_SQLITE)

@@ -39,43 +39,65 @@ class Names:
     unknown: list[Unknown] = field(default_factory=list)
 
 
-def resolve_names(tree: exp.Expr, schema: Schema) -> Names:
+def resolve_names(tree: exp.Expr, schema: Schema, dialect: str = "sqlite") -> Names:
     """Resolve every table and column of `tree` (a query) against `schema`."""
-    return _Resolver(schema).resolve(tree)
+    return _Resolver(schema, is_sqlite=dialect == "sqlite").resolve(tree)
 
 
 class _Resolver:
     """Walks the scopes inside out; remembers the columns that each one puts out."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, *, is_sqlite: bool) -> None:
         self.schema = schema
+        self.is_sqlite = is_sqlite
         self.names = Names()
         self.outputs: dict[int, Output | None] = {}
 
     def resolve(self, tree: exp.Expr) -> Names:
-        for scope in traverse_scope(tree):
+        scopes = traverse_scope(tree)
+        self._check_reached(tree, scopes)
+        for scope in scopes:
             self._check_tables(scope)
             sources = self._sources(scope)
+            self._check_using(scope, sources)
             for column in scope.find_all(exp.Column):
                 self._check_column(column, scope, sources)
             self._check_bare_star(scope, sources)
-            self.outputs[id(scope)] = self._output(scope, sources)
+            self.outputs[id(scope.expression)] = self._output(scope, sources)
         self.names.unknown = list(dict.fromkeys(self.names.unknown))
         return self.names
 
+    def _check_reached(self, tree: exp.Expr, scopes: list[Scope]) -> None:
+        """Report what the walk never comes to, as `(hidden) x` or a subquery in a UNION's LIMIT."""
+        chosen = [pair for scope in scopes for pair in scope.selected_sources.values()]
+        reached = {id(n) for n, s in chosen if not (isinstance(s, Scope) and s.expression is n)}
+        reached.update(id(s.expression) for s in scopes if isinstance(s.expression, exp.Select))
+        for node in tree.find_all(exp.Table, exp.Select):
+            if id(node) not in reached:
+                self._report("unsupported_source", _written(node))
+
     def _sources(self, scope: Scope) -> Sources:
         chosen = scope.selected_sources
-        return {a.lower(): self._offer(s) for a, s in scope.sources.items() if a in chosen}
+        return {a.lower(): self._offer(s, scope) for a, s in scope.sources.items() if a in chosen}
 
-    def _offer(self, source: exp.Expr | Scope) -> Output | None:
+    def _offer(self, source: exp.Expr | Scope, scope: Scope) -> Output | None:
         """The columns of a FROM item."""
+        source = self._cte(source, scope)
         if isinstance(source, Scope):
-            return _renamed(source.expression, self.outputs.get(id(source)))
+            return _renamed(source.expression, self.outputs.get(id(source.expression)))
         table = self.schema.find(source.name) if _is_plain(source) else None
         return {c.lower(): f"{table.name}.{c}" for c in table.column_names} if table else None
 
+    def _cte(self, source: exp.Expr | Scope, scope: Scope) -> exp.Expr | Scope:
+        """The CTE that SQLite takes a table for whatever the case of its name; else `source`."""
+        if not self.is_sqlite or isinstance(source, Scope) or not _is_plain(source):
+            return source
+        named = {name.lower(): cte for name, cte in scope.cte_sources.items()}
+        return named.get(source.name.lower(), source)
+
     def _check_tables(self, scope: Scope) -> None:
-        for _, source in scope.selected_sources.values():
+        for _, found in scope.selected_sources.values():
+            source = self._cte(found, scope)
             if isinstance(source, Scope):
                 continue
             table = self.schema.find(source.name) if _is_plain(source) else None
@@ -90,11 +112,9 @@ class _Resolver:
     def _output(self, scope: Scope, sources: Sources) -> Output | None:
         query: Any = scope.expression
         if isinstance(query, exp.SetOperation):
-            left = query.left.unnest()
-            return next(
-                (self.outputs[id(s)] for s in scope.set_operation_scopes if s.expression is left),
-                None,
-            )
+            return self.outputs.get(id(query.left.unnest()))
+        if isinstance(query, exp.Lateral) and isinstance(query.this, exp.Subquery):
+            return self.outputs.get(id(query.this.unnest()))
         output: Output = {}
         for item in query.selects:
             offered = (
@@ -117,6 +137,13 @@ class _Resolver:
         for output in outputs:  # type: ignore[attr-defined]
             self.names.columns.update(origin for origin in (output or {}).values() if origin)
 
+    def _check_using(self, scope: Scope, sources: Sources) -> None:
+        offers = [output for output in sources.values() if output is not None]
+        for name in _merged_names(scope) if len(offers) == len(sources) else ():
+            if sum(name.lower() in output for output in offers) < 2:
+                options = (_spelling(c, output) for output in offers for c in output)
+                self._report("unknown_column", name, tuple(options))
+
     def _check_column(self, column: exp.Column, scope: Scope, sources: Sources) -> None:
         if column.args.get("db"):
             self._report("unknown_column", _written(column))
@@ -127,13 +154,13 @@ class _Resolver:
 
     def _check_qualified(self, column: exp.Column, scope: Scope, sources: Sources) -> None:
         name, table = column.name.lower(), column.table.lower()
-        levels = list(self._levels(scope, sources))
+        levels = [self._at(owner, scope, sources) for owner in self._owners(column, scope)]
         found = next((level[table] for level in levels if table in level), ...)
         if found is ...:
             self._report("unknown_table", column.table, tuple(a for lv in levels for a in lv))
         elif isinstance(column.this, exp.Star):
             self._read_all([found])
-        elif isinstance(found, dict) and name not in found and name not in ROW_IDS:
+        elif isinstance(found, dict) and name not in found and not self._is_row_id(name):
             options = tuple(f"{column.table}.{_spelling(c, found)}" for c in found)
             self._report("unknown_column", f"{column.table}.{column.name}", options)
         elif isinstance(found, dict) and (origin := found.get(name)):
@@ -141,27 +168,39 @@ class _Resolver:
 
     def _check_bare(self, column: exp.Column, scope: Scope, sources: Sources) -> None:
         name = column.name.lower()
-        levels = list(self._levels(scope, sources))
-        for level in levels:
+        owners = list(self._owners(column, scope))
+        levels = [self._at(owner, scope, sources) for owner in owners]
+        for owner, level in zip(owners, levels, strict=True):
             found = [output for output in level.values() if output is not None and name in output]
-            if len(found) > 1 and not _is_merged(name, scope):
+            if len(found) > 1 and not _is_merged(name, owner):
                 self._report("ambiguous_column", column.name)
             if found:
                 self.names.columns.update(o for o in [found[0][name]] if o)
                 return
             if None in level.values():
                 return  # a source that is unknown, and reported, may hold it
-        if name not in ROW_IDS:
+        if not (any(levels) and self._is_row_id(name)):
             options = (_spelling(c, o) for lv in levels for o in lv.values() if o for c in o)
             self._report("unknown_column", column.name, tuple(options))
 
-    def _levels(self, scope: Scope, sources: Sources) -> Iterator[Sources]:
-        """The sources that a column may name, nearest first: its own scope's, then outer ones
-        as far as a subquery may be correlated (a derived table or CTE may not)."""
-        yield sources
-        while scope.parent is not None and not (scope.is_derived_table or scope.is_cte):
+    def _at(self, owner: Scope, scope: Scope, sources: Sources) -> Sources:
+        return sources if owner is scope else self._sources(owner)
+
+    def _owners(self, column: exp.Column, scope: Scope) -> Iterator[Scope]:
+        """The scopes whose sources `column` may name, nearest first: a derived table or CTE sees
+        all but the query that it stands in, an ORDER BY or GROUP BY in SQLite only its own."""
+        yield scope
+        clause = column.find_ancestor(exp.Order, exp.Group)
+        if self.is_sqlite and clause and clause.parent is scope.expression:
+            return
+        while scope.parent is not None:
+            is_apart = scope.is_derived_table or scope.is_cte
             scope = scope.parent
-            yield self._sources(scope)
+            if not is_apart:
+                yield scope
+
+    def _is_row_id(self, name: str) -> bool:
+        return self.is_sqlite and name in ROW_IDS
 
     def _report(self, code: str, name: str, candidates: tuple[str, ...] = ()) -> None:
         self.names.unknown.append(Unknown(code, name, candidates))
@@ -179,10 +218,14 @@ def _written(node: exp.Expr) -> str:
 
 def _renamed(query: exp.Expr, output: Output | None) -> Output | None:
     """The columns of a derived table or CTE, under the names of its column list if it has one."""
-    alias = query.parent.args.get("alias") if query.parent else None
+    owner = query.parent
+    while isinstance(owner, exp.SetOperation):  # the first member of a recursive CTE
+        owner = owner.parent
+    alias = owner.args.get("alias") if owner else None
     if output is None or not isinstance(alias, exp.TableAlias) or not alias.columns:
         return output
-    return dict(zip([c.name.lower() for c in alias.columns], output.values(), strict=False))
+    names: Output = {column.name.lower(): None for column in alias.columns}
+    return names | dict(list(output.items())[len(names) :])
 
 
 def _starred(item: exp.Expr, sources: Sources) -> list[Output | None]:
@@ -221,7 +264,10 @@ def _in_select_list(column: exp.Column, query: exp.Expr) -> bool:
 
 def _is_merged(name: str, scope: Scope) -> bool:
     """True for a column that JOIN … USING or NATURAL JOIN makes one of two."""
-    return any(
-        join.method == "NATURAL" or name in {u.name.lower() for u in join.args.get("using") or ()}
-        for join in scope.expression.args.get("joins") or ()
-    )
+    is_natural = any(join.method == "NATURAL" for join in scope.find_all(exp.Join))
+    return is_natural or name in {merged.lower() for merged in _merged_names(scope)}
+
+
+def _merged_names(scope: Scope) -> list[str]:
+    joins = scope.find_all(exp.Join)
+    return [name.name for join in joins for name in join.args.get("using") or ()]

@@ -13,6 +13,15 @@ from eval.task.schema import Column, ForeignKey, Schema, Table
 # Schema first, question last: vLLM's prefix cache then holds the schema.
 TEMPLATE = "-- {dialect}\n{schema}\n-- {question}\n"
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Words that no database reads as a bare name.
+RESERVED = frozenset(
+    """
+    all and as between by case check constraint create cross default delete distinct drop else end
+    except exists foreign from full group having in index inner insert intersect into is join left
+    like limit natural not null on or order outer primary references right select set table then to
+    union unique update using values when where with
+    """.split()
+)
 FENCE = re.compile(r"```(?:\w+)?[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 STATEMENT = re.compile(r"\b(?:SELECT|WITH)\b", re.IGNORECASE)
 
@@ -23,7 +32,8 @@ class PromptError(ValueError):
 
 def quote(name: str) -> str:
     """`name` as it must be written in SQL: bare where that is possible, else double-quoted."""
-    return name if PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+    is_bare = PLAIN.fullmatch(name) and name.lower() not in RESERVED
+    return name if is_bare else '"' + name.replace('"', '""') + '"'
 
 
 def _column(column: Column) -> str:

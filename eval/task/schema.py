@@ -7,17 +7,17 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from eval.task.dialect import resolve_dialect
+from eval.task.dialect import parse_statements, resolve_dialect
 
 MAX_DDL_BYTES = 512 * 1024
+MAX_DDL_TOKENS = 200_000
 MAX_TABLES = 500
 
 
@@ -102,19 +102,29 @@ def schema_from_sqlite(path: Path) -> Schema:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
             tables = _tables_of_connection(db)
+            rows = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
     except sqlite3.Error as error:
         raise DdlError(f"{path.name}: {error}") from error
     if not tables:
         raise DdlError(f"{path.name}: the database has no tables")
-    return _schema(tables)
+    written = [sql for name, sql in rows if sql and not name.startswith("sqlite_")]
+    try:
+        return parse_ddl(";\n".join(written))  # so that file and script give the same prompt
+    except DdlError:
+        return _schema(tables)
 
 
 def _tables_by_sqlite(ddl: str) -> list[Table]:
     """The tables that SQLite itself makes of `ddl` in memory; none where it refuses anything."""
     allowed = {sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_INSERT,
-               sqlite3.SQLITE_READ, sqlite3.SQLITE_UPDATE}  # fmt: skip
+               sqlite3.SQLITE_READ, sqlite3.SQLITE_REINDEX}  # fmt: skip
+
+    def authorise(action: int, table: str | None, *_: object) -> int:
+        catalogue = action == sqlite3.SQLITE_UPDATE and table == "sqlite_master"
+        return sqlite3.SQLITE_OK if catalogue or action in allowed else sqlite3.SQLITE_DENY
+
     with closing(sqlite3.connect(":memory:")) as db:
-        db.set_authorizer(lambda action, *_: int(action not in allowed))
+        db.set_authorizer(authorise)
         try:
             db.executescript(ddl)
         except (sqlite3.Error, sqlite3.Warning, ValueError):
@@ -129,7 +139,8 @@ def _tables_of_connection(db: sqlite3.Connection) -> list[Table]:
 
 
 def _table_of_connection(db: sqlite3.Connection, name: str) -> Table:
-    info = db.execute("SELECT name, type, pk FROM pragma_table_info(?)", [name]).fetchall()
+    shown = "SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden <> 1"
+    info = db.execute(shown, [name]).fetchall()
     keys: dict[int, list[tuple[str, str, str | None]]] = {}
     query = 'SELECT id, "from", "table", "to" FROM pragma_foreign_key_list(?) ORDER BY id, seq'
     for number, column, target, reference in db.execute(query, [name]):
@@ -150,11 +161,11 @@ def _table_of_connection(db: sqlite3.Connection, name: str) -> Table:
 
 
 def _statements(ddl: str, dialect: str) -> list[exp.Expr]:
+    limits = {"max_bytes": MAX_DDL_BYTES, "max_tokens": MAX_DDL_TOKENS}
     try:
-        parsed = sqlglot.parse(ddl, read=dialect)
-    except (SqlglotError, RecursionError) as error:
+        return parse_statements(ddl, dialect, **limits)
+    except SqlglotError as error:
         raise DdlError(f"the DDL can't be parsed as {dialect}: {_first_line(error)}") from error
-    return [statement for statement in parsed if statement is not None]
 
 
 def _first_line(error: BaseException) -> str:
@@ -169,7 +180,7 @@ def _table_of(statement: exp.Expr) -> Table | None:
     body = statement.this if is_create and statement.args["kind"] == "TABLE" else None
     if not isinstance(body, exp.Schema):
         raise DdlError(f"only CREATE TABLE with columns is read; found {statement.key.upper()}")
-    columns = tuple(map(_column_of, body.find_all(exp.ColumnDef)))
+    columns = tuple(_column_of(c) for c in body.expressions if isinstance(c, exp.ColumnDef))
     if not columns:
         raise DdlError(f"table {body.this.name!r} has no columns")
     return Table(body.this.name, columns, _primary_key(body), tuple(_foreign_keys(body)))
@@ -183,10 +194,13 @@ def _column_of(definition: exp.ColumnDef) -> Column:
 def _primary_key(body: exp.Schema) -> tuple[str, ...]:
     for key in body.find_all(exp.PrimaryKey):
         return tuple(_identifier(part) for part in key.expressions)
-    return tuple(
-        constraint.find_ancestor(exp.ColumnDef).name  # type: ignore[union-attr]
-        for constraint in body.find_all(exp.PrimaryKeyColumnConstraint)
-    )
+    names: list[str] = []
+    for mark in body.find_all(exp.PrimaryKeyColumnConstraint):
+        if column := mark.find_ancestor(exp.ColumnDef):
+            names.append(column.name)
+        elif mark.parent:  # T-SQL: CONSTRAINT pk PRIMARY KEY CLUSTERED (a, b)
+            names += [part.name for part in mark.parent.find_all(exp.Column)]
+    return tuple(names)
 
 
 def _identifier(part: exp.Expr) -> str:
@@ -213,9 +227,30 @@ def _reference(columns: tuple[str, ...], reference: exp.Expr) -> ForeignKey:
 def _schema(tables: list[Table]) -> Schema:
     if len(tables) > MAX_TABLES:
         raise DdlError(f"the DDL has {len(tables)} tables; at most {MAX_TABLES} are read")
-    seen: set[str] = set()
+    _expect_unique("table", [table.name for table in tables])
     for table in tables:
-        if table.name.lower() in seen:
-            raise DdlError(f"table {table.name!r} is created twice")
-        seen.add(table.name.lower())
-    return Schema(tuple(tables))
+        _expect_unique(f"in table {table.name!r}, column", list(table.column_names))
+    columns = {t.name.lower(): {c.lower(): c for c in t.column_names} for t in tables}
+    return Schema(tuple(_with_spelling(table, columns) for table in tables))
+
+
+def _expect_unique(what: str, names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name.lower() in seen:
+            raise DdlError(f"{what} {name!r} is created twice")
+        seen.add(name.lower())
+
+
+def _with_spelling(table: Table, columns: dict[str, dict[str, str]]) -> Table:
+    """The table with the columns of its keys spelled as created: `PRIMARY KEY (ID)` means `id`."""
+
+    def spell(owner: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        own = columns.get(owner.lower(), {})
+        return tuple(own.get(name.lower(), name) for name in names)
+
+    keys = tuple(
+        ForeignKey(spell(table.name, k.columns), k.table, spell(k.table, k.references))
+        for k in table.foreign_keys
+    )
+    return replace(table, primary_key=spell(table.name, table.primary_key), foreign_keys=keys)

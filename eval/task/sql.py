@@ -6,47 +6,40 @@ some of them) never survive. The rules are those of `faults` 9 to 17 in the proj
 """
 
 import difflib
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import ErrorLevel, SqlglotError, UnsupportedError
+from sqlglot.errors import ErrorLevel, ParseError, SqlglotError, UnsupportedError
 
-from eval.task.dialect import resolve_dialect
+from eval.task.dialect import TooComplexError, parse_statements, resolve_dialect
 from eval.task.functions import is_allowed_function
 from eval.task.names import Names, Unknown, resolve_names
 from eval.task.schema import Schema
 
-# Guards before parsing: deep or long input is what makes a parser slow or overflow its stack.
 MAX_SQL_BYTES = 16 * 1024
 MAX_TOKENS = 2000
-MAX_DEPTH = 32
-MAX_PREFIX_RUN = 64
 
-WORD = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\w+|[^\s\w]")
-PREFIXES = frozenset({"NOT", "-", "+", "~", "CASE"})
-
-DENIED_NODES = (
-    exp.DML,
-    exp.DDL,
-    exp.Command,
-    exp.Copy,
-    exp.Into,
-    exp.Set,
-    exp.Pragma,
-    exp.Attach,
-    exp.Detach,
-    exp.Lock,
-    exp.Transaction,
-    exp.Commit,
-    exp.Rollback,
-    exp.Use,
-    exp.Describe,
-    exp.Parameter,
-    exp.Placeholder,
-    exp.SessionParameter,
+# Keys of the nodes that a query may be made of besides functions. An allow-list: each dialect has
+# its own ways to run a script (`TRANSFORM … USING`), to lock (`WITH (TABLOCKX)`) or to take hints.
+ALLOWED_NODES = frozenset(
+    """
+    add alias all any attimezone between bitwiseand bitwiseleftshift bitwisenot bitwiseor
+    bitwiserightshift bitwisexor boolean bracket collate column cte cube datatype datatypeparam
+    distinct div dpipe eq escape except fetch filter from glob group groupingsets gt gte having
+    hexstring identifier ignorenulls ilike in intdiv intersect interval intervalspan is join
+    jsonpath jsonpathkey jsonpathroot jsonpathsubscript jsonpathwildcard lateral like limit
+    limitoptions literal lt lte mod mul national neg neq not null nullsafeeq nullsafeneq offset
+    order ordered paren qualify rawstring respectnulls rollup safedpipe select similarto slice star
+    sub subquery table tablealias tuple union values var where window windowspec with withingroup
+    """.split()
+)
+# Those of them that SQLite does not read.
+NOT_IN_SQLITE = frozenset(
+    """
+    all any attimezone bracket cube groupingsets interval intervalspan lateral qualify rollup
+    similarto slice withingroup
+    """.split()
 )
 
 
@@ -100,14 +93,17 @@ def check_sql(
 def normalize_sql(sql: str, dialect: str = "sqlite") -> str:
     """`sql` in canonical spelling for exact match: parsed, lower-case names, no comments.
 
-    Returns the text with white space collapsed where it can't be parsed.
+    Returns the text with white space collapsed where it can't be parsed or is not one statement.
     """
+    dialect = resolve_dialect(dialect)
     try:
-        tree = sqlglot.parse_one(sql, read=dialect)
-        for identifier in tree.find_all(exp.Identifier):
+        found = parse_statements(sql, dialect, max_bytes=MAX_SQL_BYTES, max_tokens=MAX_TOKENS)
+        if len(found) != 1:
+            return " ".join(sql.split())
+        for identifier in found[0].find_all(exp.Identifier):
             identifier.set("this", identifier.name.lower())
             identifier.set("quoted", False)
-        return tree.sql(dialect, comments=False, normalize_functions="upper")
+        return found[0].sql(dialect, comments=False, normalize_functions="upper")
     except (SqlglotError, RecursionError):
         return " ".join(sql.split())
 
@@ -115,52 +111,20 @@ def normalize_sql(sql: str, dialect: str = "sqlite") -> str:
 def _parse(text: str, read: str) -> exp.Expr | Violation:
     if not text.strip():
         return Violation("empty", "the model wrote no SQL")
-    if reason := _complexity(text):
-        return Violation("too_complex", reason)
     try:
-        statements = [s for s in sqlglot.parse(text, read=read) if s is not None]
-    except (SqlglotError, RecursionError) as error:
+        found = parse_statements(text, read, max_bytes=MAX_SQL_BYTES, max_tokens=MAX_TOKENS)
+    except SqlglotError as error:
         return _parse_failure(error)
-    if len(statements) != 1:
-        return Violation("not_one_statement", f"{len(statements)} statements; exactly one may run")
-    return statements[0]
+    if len(found) != 1:
+        return Violation("not_one_statement", f"{len(found)} statements; exactly one may run")
+    return found[0]
 
 
 def _parse_failure(error: BaseException) -> Violation:
-    if isinstance(error, RecursionError):
-        return Violation("too_complex", "nested too deeply to be parsed")
+    if isinstance(error, TooComplexError | RecursionError):
+        return Violation("too_complex", str(error)[:200])
     detail = (str(error).splitlines() or ["unknown"])[0][:200]
     return Violation("unparsable", f"not SQL of this dialect: {detail}")
-
-
-def _complexity(text: str) -> str | None:
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_SQL_BYTES:
-        return f"over {MAX_SQL_BYTES} bytes"
-    words = [w.upper() for w in WORD.findall(text)]
-    if len(words) > MAX_TOKENS:
-        return f"over {MAX_TOKENS} tokens"
-    if _depth(words) > MAX_DEPTH:
-        return f"brackets nest deeper than {MAX_DEPTH}"
-    if _longest_prefix_run(words) > MAX_PREFIX_RUN:
-        return f"over {MAX_PREFIX_RUN} prefix operators or CASEs"
-    return None
-
-
-def _depth(words: list[str]) -> int:
-    depth = deepest = 0
-    for word in words:
-        depth += (word in "([{") - (word in ")]}")
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _longest_prefix_run(words: list[str]) -> int:
-    """Prefix operators in a row, and CASEs in all: either nests once for each."""
-    run = longest = 0
-    for word in words:
-        run = run + 1 if word in PREFIXES else 0
-        longest = max(longest, run)
-    return max(longest, words.count("CASE"))
 
 
 def _check_tree(tree: exp.Expr, text: str, schema: Schema, read: str, write: str) -> SqlCheck:
@@ -168,7 +132,7 @@ def _check_tree(tree: exp.Expr, text: str, schema: Schema, read: str, write: str
         message = f"only a query may run; this is {tree.key.upper()}"
         return SqlCheck(text, (Violation("not_a_query", message),))
     violations = [v for rule in RULES for v in rule(tree, read)]
-    names = Names() if violations else resolve_names(tree, schema)
+    names = Names() if violations else resolve_names(tree, schema, read)
     violations += [_name_violation(unknown) for unknown in names.unknown]
     sql, failure = _regenerate(tree, read, write)
     if not violations and failure:
@@ -179,8 +143,21 @@ def _check_tree(tree: exp.Expr, text: str, schema: Schema, read: str, write: str
 
 
 def _denied_nodes(tree: exp.Expr, read: str) -> Iterator[Violation]:
-    for node in tree.find_all(*DENIED_NODES):
-        yield Violation("denied_node", f"{node.key.upper()} is not allowed in a query", node.key)
+    allowed = ALLOWED_NODES - NOT_IN_SQLITE if read == "sqlite" else ALLOWED_NODES
+    for node in tree.walk():
+        if not isinstance(node, exp.Func) and node.key not in allowed:
+            message = f"{node.key.upper()} is not allowed in a query"
+            yield Violation("denied_node", message, node.key)
+
+
+def _holes(tree: exp.Expr, read: str) -> Iterator[Violation]:
+    """`SELECT FROM t`, `GROUP BY` of nothing, `COUNT(DISTINCT)`, `(*)`: sqlglot reads them."""
+    for node in tree.find_all(exp.Select, exp.Group, exp.Distinct, exp.Paren):
+        if isinstance(node, exp.Distinct) and isinstance(node.parent, exp.Query):
+            continue
+        filled = node.expressions if isinstance(node, exp.Select) else any(node.args.values())
+        if not filled or isinstance(node.this, exp.Star):
+            yield Violation("unparsable", f"{node.key.upper()} of nothing")
 
 
 def _denied_functions(tree: exp.Expr, read: str) -> Iterator[Violation]:
@@ -194,6 +171,7 @@ def _denied_functions(tree: exp.Expr, read: str) -> Iterator[Violation]:
 RULES: tuple[Callable[[exp.Expr, str], Iterator[Violation]], ...] = (
     _denied_nodes,
     _denied_functions,
+    _holes,
 )
 
 
@@ -210,14 +188,24 @@ def _did_you_mean(name: str, candidates: tuple[str, ...]) -> list[str]:
 
 
 def _regenerate(tree: exp.Expr, read: str, write: str) -> tuple[str, Violation | None]:
-    if read == write:
-        return tree.sql(write, comments=False), None
+    """`tree` in dialect `write`, and why that is not the same query where it is not."""
     try:
         sql = tree.sql(write, comments=False, unsupported_level=ErrorLevel.RAISE)
-    except UnsupportedError as error:
-        return tree.sql(read, comments=False), Violation("not_transpilable", str(error)[:200])
+        lost = "" if read == write else _lost(tree, sql, write)
+    except (UnsupportedError, ParseError) as error:
+        sql = tree.sql(read, comments=False, unsupported_level=ErrorLevel.IGNORE)
+        return sql, Violation("not_transpilable", str(error)[:200])
+    if lost:
+        message = f"{lost!r} of {read} has no known form in {write}"
+        return sql, Violation("not_transpilable", message, lost)
+    return sql, None
+
+
+def _lost(tree: exp.Expr, sql: str, write: str) -> str:
+    """The first thing in `tree`, or in the text generated from it, that `write` does not have."""
     for function in tree.find_all(exp.Anonymous):
         if not is_allowed_function(function, write):
-            message = f"function {function.name!r} of {read} has no known form in {write}"
-            return sql, Violation("not_transpilable", message, function.name)
-    return sql, None
+            return function.name
+    limits = {"max_bytes": 4 * MAX_SQL_BYTES, "max_tokens": 4 * MAX_TOKENS}
+    (written,) = parse_statements(sql, write, **limits)
+    return next((v.name or v.code for rule in RULES for v in rule(written, write)), "")

@@ -13,12 +13,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from eval.task.dialect import parse_statements
+
 TIMEOUT_SECONDS = 10.0
 MAX_ROWS = 100_000
+MAX_CELL_BYTES = 10_000_000
+MAX_SQL_BYTES = 1_000_000
 # How many of SQLite's virtual machine steps pass between two looks at the clock.
 STEPS_PER_TICK = 10_000
 READ_ACTIONS = frozenset(
@@ -64,6 +67,7 @@ def open_readonly(path: Path) -> sqlite3.Connection:
         raise JudgeError(f"no database file {path}")
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     db = sqlite3.connect(uri, uri=True, check_same_thread=False)
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL_BYTES)  # `zeroblob(1000000000)`
     db.text_factory = lambda raw: raw.decode("utf-8", "replace")
     db.set_authorizer(
         lambda action, *_: sqlite3.SQLITE_OK if action in READ_ACTIONS else sqlite3.SQLITE_DENY
@@ -78,7 +82,10 @@ def run_query(
     deadline = time.monotonic() + timeout
     db.set_progress_handler(lambda: int(time.monotonic() > deadline), STEPS_PER_TICK)
     try:
-        rows = db.execute(sql).fetchmany(max_rows + 1)
+        cursor = db.execute(sql)
+        if cursor.description is None:
+            return Answer(error="not a query")
+        rows = cursor.fetchmany(max_rows + 1)
     except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError) as error:
         reason = f"over {timeout:g} s" if time.monotonic() > deadline else str(error)
         return Answer(error=reason)
@@ -117,11 +124,17 @@ def same_rows(expected: Sequence[Row], found: Sequence[Row], *, ordered: bool) -
 def is_ordered(sql: str, dialect: str = "sqlite") -> bool:
     """True if the outermost query has an ORDER BY; False where it can't be parsed."""
     try:
-        tree = sqlglot.parse_one(sql, read=dialect)
-    except (SqlglotError, RecursionError):
+        found = parse_statements(sql, dialect, max_bytes=MAX_SQL_BYTES, max_tokens=MAX_SQL_BYTES)
+    except SqlglotError:
         return False
-    return isinstance(tree, exp.Query) and tree.args.get("order") is not None
+    is_query = len(found) == 1 and isinstance(found[0], exp.Query)
+    return is_query and found[0].args.get("order") is not None
 
 
 def _canonical(row: Row) -> Row:
-    return tuple(float(f"{v:.9g}") if isinstance(v, float) else v for v in row)
+    return tuple(_rounded(v) if isinstance(v, float) else v for v in row)
+
+
+def _rounded(value: float) -> float:
+    """`value` to 9 significant digits, or to a whole number, as a SUM may be, if it has more."""
+    return float(round(value)) if 1e9 <= abs(value) < 2**53 else float(f"{value:.9g}")

@@ -5,15 +5,26 @@ alias then changes in one assignment. Whatever is wrong with it, the old version
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 from watchfiles import awatch
 
-from eval.task.bundle import Bundle, BundleError, Manifest, read_aliases, read_version
+from eval.task.bundle import (
+    ALIAS,
+    ALIASES,
+    VERSION_NAME,
+    Bundle,
+    BundleError,
+    Manifest,
+    read_aliases,
+    read_version,
+)
+from eval.task.dialect import resolve_dialect
 from server.engine import Engine
-from server.errors import AdapterNotFound, NotReady, ServerError
+from server.errors import AdapterNotFound, NotReady, ServerError, Unprocessable
 from server.metrics import Metrics
 
 log = structlog.get_logger()
@@ -22,11 +33,16 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Served:
-    """A version that the engine has answered for; `manifest` is None for the base model."""
+    """A version that the engine has answered for; `manifest` is None for the base model.
+
+    `stop_token_ids` are those that the adapter was trained to end with: its manifest says which,
+    since the served tokenizer may call another one the end of a sequence.
+    """
 
     name: str
     digest: str
     manifest: Manifest | None
+    stop_token_ids: tuple[int, ...] = ()
 
 
 class AdapterTable:
@@ -40,12 +56,14 @@ class AdapterTable:
         *,
         base_sha256: str = "",
         max_rank: int = 512,
+        token_id: Callable[[str], int | None] = lambda _: None,
     ) -> None:
         self.store = store
         self.engine = engine
         self.metrics = metrics
         self.base_sha256 = base_sha256
         self.max_rank = max_rank
+        self.token_id = token_id
         self.active: dict[str, Served] = {}
         self.versions: dict[str, Served] = {BASE: Served(BASE, "", None)}
         self._refused: dict[str, str] = {}
@@ -55,7 +73,12 @@ class AdapterTable:
 
         Raises:
             AdapterNotFound: nothing of that name is served.
+            Unprocessable: nothing can ever have that name.
         """
+        if not (ALIAS.fullmatch(name) or VERSION_NAME.fullmatch(name)):
+            raise Unprocessable(
+                f"model: {name[:80]!r} is no name of a model", param="model", hint="see /v1/models"
+            )
         served = self.active.get(name) or self.versions.get(name)
         if served is None:
             known = ", ".join([BASE, *sorted(self.active)])
@@ -67,13 +90,14 @@ class AdapterTable:
         """Bring what is served into line with the store; never raises for the store's faults."""
         try:
             aliases = await asyncio.to_thread(read_aliases, self.store)
-        except BundleError as error:
-            self._refuse("aliases.json", "aliases.json", str(error))
+        except (BundleError, OSError) as error:
+            self._refuse(ALIASES, ALIASES, str(error))
             return
+        self._refused.pop(ALIASES, None)
         for alias, entry in aliases.items():
             current = self.active.get(alias)
             if current is None or current.name != f"{alias}@{entry.active}":
-                await self._adopt(alias, entry.active)
+                await self._adopt(alias, str(entry.active))
         for alias in set(self.active) - set(aliases):
             log.info("adapter_withdrawn", alias=alias)
             del self.active[alias]
@@ -83,23 +107,31 @@ class AdapterTable:
         """Serve version `short` as `alias`, or say once why not."""
         name = f"{alias}@{short}"
         try:
-            bundle = await asyncio.to_thread(read_version, self.store, short)
-            self._check(bundle)
+            served = await asyncio.to_thread(self._read, name, alias, short)
             await self.engine.complete(name, "SELECT", max_tokens=1)
         except NotReady:
             return  # the engine is down; its restart calls again
-        except (BundleError, ServerError) as error:
-            self._refuse(alias, short, str(error))
+        except Exception as error:  # a manifest may hold anything, and must not end the watch
+            self._refuse(alias, short, str(error) or type(error).__name__)
             return
         self._refused.pop(alias, None)
-        served = Served(name, bundle.digest, bundle.manifest)
         self.versions[name] = served
         self.active[alias] = served
         self.metrics.adapter_loads.labels("served").inc()
         log.info("adapter_served", alias=alias, model=name)
 
+    def _read(self, name: str, alias: str, short: str) -> Served:
+        """The version as it is to be served, read and checked."""
+        if alias == BASE or not VERSION_NAME.fullmatch(name):
+            raise BundleError(f"illegal_name: {name[:90]!r} can't be an alias with a version")
+        bundle = read_version(self.store, short)
+        self._check(bundle)
+        stop = self.token_id(bundle.manifest.stop)
+        return Served(name, bundle.digest, bundle.manifest, () if stop is None else (stop,))
+
     def _check(self, bundle: Bundle) -> None:
         manifest = bundle.manifest
+        _ = manifest.prompt_format, resolve_dialect(manifest.dialect)  # raise where unknown
         if self.base_sha256 and manifest.base_model_sha256 != self.base_sha256:
             raise BundleError(
                 f"wrong_base: trained on {manifest.base_model}, not on the served base"

@@ -1,0 +1,247 @@
+"""What the server's tests share: an engine that answers what it was told, a store with a bundle,
+the application around both, and the one way to assert an error."""
+
+import asyncio
+import json
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from fastapi import FastAPI
+
+from eval.task.bundle import CONFIG, WEIGHTS, Manifest, publish, write_manifest
+from eval.task.prompt import TEMPLATE
+from server.adapters.table import AdapterTable
+from server.app import create_app
+from server.databases import Databases, sample_databases
+from server.engine import Completion, Reply
+from server.errors import ServerError
+from server.generate import Generator
+from server.metrics import Metrics
+from server.settings import Settings
+
+GOOD_SQL = "SELECT name FROM users"
+QUESTION = {"natural_language_query": "Show me all users"}
+ERROR_KEYS = {"type", "code", "message", "param", "hint", "request_id"}
+MAX_ERROR_BYTES = 4096
+BASE_SHA256 = "b" * 64
+USUAL = Completion(GOOD_SQL, (-0.1, -0.2), "stop", 10, 2)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One thing that the fake engine was asked: by `complete`, `reply` or `forward`."""
+
+    how: str
+    model: str
+    text: str
+    body: dict[str, Any]
+
+
+class FakeEngine:
+    """Answers what it was told, then `GOOD_SQL` for ever, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Ask] = []
+        self.answers: deque[Completion] = deque()
+        self.failures: dict[str, ServerError] = {}
+        self.gate: asyncio.Event | None = None
+        self.healthy = True
+        self.chunks: list[bytes | Exception] = [b'{"object":"text_completion"}']
+        self.content_type = "application/json"
+        self.forwards_open = 0
+
+    def enqueue(
+        self, text: str, logprobs: tuple[float, ...] = (-0.1, -0.2), finish_reason: str = "stop"
+    ) -> None:
+        self.answers.append(Completion(text, logprobs, finish_reason, 10, len(logprobs)))
+
+    def fail(self, error: ServerError, model: str = "") -> None:
+        """From now on raise `error`, for one model or for all."""
+        self.failures[model] = error
+
+    @property
+    def questions(self) -> list[Ask]:
+        """What clients asked: all but the one-token warm-ups."""
+        return [ask for ask in self.asked if ask.body.get("max_tokens") != 1]
+
+    @property
+    def warmed(self) -> list[str]:
+        return [ask.model for ask in self.asked if ask.body.get("max_tokens") == 1]
+
+    async def _answer(self, how: str, model: str, text: str, **body: Any) -> Completion:
+        await self._meet(Ask(how, model, text, body))
+        if body["max_tokens"] == 1:
+            return Completion("SELECT", (-0.1,), "length", 1, 1)
+        return self.answers.popleft() if self.answers else USUAL
+
+    async def _meet(self, ask: Ask) -> None:
+        self.asked.append(ask)
+        if self.gate:
+            await self.gate.wait()
+        if error := self.failures.get(ask.model) or self.failures.get(""):
+            raise error
+
+    async def complete(
+        self, model: str, prompt: str, *, max_tokens: int, stop_token_ids: Sequence[int] = ()
+    ) -> Completion:
+        stops = tuple(stop_token_ids)
+        return await self._answer(
+            "complete", model, prompt, max_tokens=max_tokens, stop_token_ids=stops
+        )
+
+    async def reply(self, model: str, message: str, *, max_tokens: int) -> Completion:
+        return await self._answer("reply", model, message, max_tokens=max_tokens)
+
+    @asynccontextmanager
+    async def forward(self, path: str, body: dict[str, Any]) -> AsyncIterator[Reply]:
+        await self._meet(Ask("forward", body["model"], path, body))
+        self.forwards_open += 1
+        try:
+            yield Reply(self.content_type, self._chunks())
+        finally:
+            self.forwards_open -= 1
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+    async def is_healthy(self) -> bool:
+        return self.healthy
+
+    async def close(self) -> None:
+        self.healthy = False
+
+
+def safetensors(name: str = "lora_A", size: int = 4) -> bytes:
+    """A valid safetensors file with one vector of zeros."""
+    entry = {"dtype": "F32", "shape": [size], "data_offsets": [0, 4 * size]}
+    header = json.dumps({name: entry}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(4 * size)
+
+
+def make_bundle(folder: Path, tag: str = "one", **changes: Any) -> Path:
+    """Write a whole bundle; another `tag` gives another digest."""
+    folder.mkdir(parents=True)
+    (folder / CONFIG).write_text(json.dumps({"r": 8, "lora_alpha": 16, "peft_type": "LORA"}))
+    (folder / WEIGHTS).write_bytes(safetensors(f"lora_A.{tag}"))
+    fields: dict[str, Any] = {
+        "base_model": "some/base",
+        "base_model_sha256": BASE_SHA256,
+        "quantisation": "nf4",
+        "rank": 8,
+        "alpha": 16,
+        "target_modules": ["q_proj"],
+        "prompt_template": TEMPLATE,
+        "serialisation": "columns",
+        "dialect": "sqlite",
+        "stop": "eos",
+        "data": [],
+        "recipe": {},
+        "commit": "0" * 7,
+        "created": "2026-11-22T00:00:00Z",
+    }
+    write_manifest(folder, Manifest(**fields | changes))
+    return folder
+
+
+def publish_new(store: Path, alias: str = "spider", tag: str = "one", **changes: Any) -> str:
+    """Publish a bundle made for the purpose; returns the version's 12 digits."""
+    staging = store.parent / f"staging-{alias}-{tag}"
+    return publish(make_bundle(staging, tag, **changes), store, alias).short
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    """The error of a response, after its whole shape was checked."""
+    assert response.headers["content-type"] == "application/json"
+    assert len(response.content) <= MAX_ERROR_BYTES
+    body = response.json()
+    assert set(body) == {"error"}
+    error: dict[str, Any] = body["error"]
+    assert set(error) == ERROR_KEYS
+    is_ours = response.status_code >= 500
+    assert error["type"] == ("server_error" if is_ours else "invalid_request_error")
+    for key in ("code", "message", "request_id"):
+        assert isinstance(error[key], str)
+        assert error[key]
+    assert error["request_id"] == response.headers["x-request-id"]
+    for leak in ("Traceback", 'File "', ".py", "/root", "/tmp"):
+        assert leak not in response.text
+    return error
+
+
+def assert_error(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """`response` is this error in the one wire shape; returns it for closer looks."""
+    assert response.status_code == status, response.text
+    error = error_of(response)
+    assert error["code"] == code, error
+    return error
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    """A client of `app`; what the application raises is answered as in service."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://server")
+
+
+def make_client(generator: Generator, **settings: Any) -> httpx.AsyncClient:
+    """A client of an application with other settings than the usual ones."""
+    return client_of(create_app(generator, Settings(store=generator.adapters.store, **settings)))
+
+
+@pytest.fixture(autouse=True)
+def _fresh_structlog() -> Iterator[None]:
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    folder = tmp_path / "store"
+    publish_new(folder)
+    return folder
+
+
+@pytest.fixture
+def table(store: Path, engine: FakeEngine) -> AdapterTable:
+    return AdapterTable(store, engine, Metrics(), base_sha256=BASE_SHA256, max_rank=32)
+
+
+@pytest.fixture
+async def generator(table: AdapterTable, engine: FakeEngine) -> Generator:
+    await table.refresh()
+    return Generator(
+        engine=engine,
+        adapters=table,
+        databases=Databases(sample_databases(), "shop"),
+        metrics=table.metrics,
+        default_adapter="spider",
+        max_tokens=64,
+        max_model_len=2048,
+    )
+
+
+@pytest.fixture
+def app(generator: Generator) -> FastAPI:
+    return create_app(generator, Settings(store=generator.adapters.store))
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as opened:
+        yield opened

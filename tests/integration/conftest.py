@@ -1,0 +1,37 @@
+"""Real parts for the integration tests: one engine start for the whole session."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.live import Live
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    folder = tmp_path_factory.mktemp("live")
+    log = folder / "server.log"
+    env = os.environ | {
+        "SQLWRIGHT_STORE": str(folder / "store"),
+        "SQLWRIGHT_PORT": "0",
+        "SQLWRIGHT_MAX_TOKENS": "64",
+        "SQLWRIGHT_RESCAN_SECONDS": "1",
+    }
+    with log.open("w") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "server"], env=env, stdout=subprocess.PIPE, stderr=err, text=True
+        )
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()  # printed once everything answers
+            found = re.search(r"http://[^/]+", line)
+            assert found, log.read_text()[-3000:]
+            yield Live(process, found[0], folder / "store", log)
+        finally:
+            process.terminate()
+            process.wait(60)
+            process.stdout.close()
