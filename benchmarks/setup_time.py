@@ -42,7 +42,8 @@ class Start:
     answer: dict[str, Any] = field(default_factory=dict)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        phases = [(s, t) for s, t in self.lines if not HEARTBEAT.search(t)]
+        before = [(s, t) for s, t in self.lines if s <= self.answer_seconds]
+        phases = [(s, t) for s, t in before if not HEARTBEAT.search(t)]
         marks = [*phases, (self.ready_seconds, "ready"), (self.answer_seconds, "first answer")]
         return [{"start": name, "seconds": round(s, 1), "phase": text} for s, text in marks]
 
@@ -68,6 +69,7 @@ def serve_once(clone: Path, env: dict[str, str]) -> Start:
         curl = next((line for line in process.stdout if line.startswith("curl ")), "")
         start.ready_seconds = time.monotonic() - began
         if not curl:
+            reader.join()
             raise SetupFailed("\n".join(text for _, text in start.lines[-10:]))
         found = subprocess.run(curl, shell=True, capture_output=True, text=True)
         start.answer_seconds = time.monotonic() - began

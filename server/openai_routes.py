@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from server.adapters.table import BASE, AdapterTable, Served
 from server.engine import Engine
@@ -68,7 +69,19 @@ async def _pass_on(engine: Engine, path: str, body: dict[str, Any]) -> Response:
         return Response(content, media_type=reply.content_type)
     stack = AsyncExitStack()
     reply = await stack.enter_async_context(engine.forward(path, body))
-    return StreamingResponse(_stream(stack, reply.chunks), media_type=STREAM)
+    return _Stream(stack, reply.chunks)
+
+
+class _Stream(StreamingResponse):
+    """Passes chunks on; frees the engine whenever it ends, also where the client has left."""
+
+    def __init__(self, stack: AsyncExitStack, chunks: AsyncIterator[bytes]) -> None:
+        super().__init__(_stream(stack, chunks), media_type=STREAM)
+        self.stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self.stack:
+            await super().__call__(scope, receive, send)
 
 
 async def _stream(stack: AsyncExitStack, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -21,7 +21,9 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 class Settings(BaseSettings):
     """Each field is `SQLWRIGHT_NAME` in the environment and `--name` on the command line."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")

@@ -25,7 +25,7 @@ def say(text: str) -> None:
 
 
 def fail(text: str) -> NoReturn:
-    say(f"error: {text}")
+    say(f"error: {' '.join(text.split())}")  # one line: YAML's own complaints take several
     raise typer.Exit(1)
 
 

@@ -116,4 +116,7 @@ def extract_sql(text: str) -> str:
         lines = body.splitlines()
         starts = [i for i, line in enumerate(lines) if STATEMENT.match(line.strip())]
         body = "\n".join(lines[starts[0] :]) if starts else body
-    return body.strip().rstrip(";").rstrip()
+    end = len(body := body.strip() if blocks else body.partition("```")[0].strip())
+    while end and (body[end - 1] == ";" or body[end - 1].isspace()):
+        end -= 1
+    return body[:end]

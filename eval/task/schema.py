@@ -180,13 +180,14 @@ def _table_of(statement: exp.Expr) -> Table | None:
     body = statement.this if is_create and statement.args["kind"] == "TABLE" else None
     if not isinstance(body, exp.Schema):
         raise DdlError(f"only CREATE TABLE with columns is read; found {statement.key.upper()}")
-    columns = tuple(_column_of(c) for c in body.expressions if isinstance(c, exp.ColumnDef))
+    kinds = (exp.ColumnDef, exp.Identifier)  # a column without a type is but a name
+    columns = tuple(_column_of(c) for c in body.expressions if isinstance(c, kinds))
     if not columns:
         raise DdlError(f"table {body.this.name!r} has no columns")
     return Table(body.this.name, columns, _primary_key(body), tuple(_foreign_keys(body)))
 
 
-def _column_of(definition: exp.ColumnDef) -> Column:
+def _column_of(definition: exp.Expr) -> Column:
     kind = definition.args.get("kind")
     return Column(definition.name, kind.sql().lower() if kind else "")
 
@@ -209,7 +210,7 @@ def _identifier(part: exp.Expr) -> str:
 
 
 def _foreign_keys(body: exp.Schema) -> Iterator[ForeignKey]:
-    for key in body.find_all(exp.ForeignKey):
+    for key in body.find_all(exp.ForeignKey, bfs=False):
         if reference := key.args.get("reference"):
             yield _reference(tuple(_identifier(c) for c in key.expressions), reference)
     for definition in body.find_all(exp.ColumnDef):

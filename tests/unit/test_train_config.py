@@ -1,0 +1,237 @@
+"""Recipes: what is read from YAML and the command line, and errors that name the key."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.task.prompt import TEMPLATE
+from trainer.config import RecipeError, TrainConfig, config_from, load_recipe
+
+RECIPES = Path(__file__).parents[2] / "trainer" / "recipes"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("alias: mine\n")
+    return path
+
+
+def load(recipe: Path, text: str, *overrides: str) -> TrainConfig:
+    recipe.write_text(text, encoding="utf-8")
+    return load_recipe(recipe, overrides)
+
+
+def test_every_recipe_of_the_project_loads() -> None:
+    paths = sorted(RECIPES.rglob("*.y*ml"))
+    assert paths
+    configs = [load_recipe(path) for path in paths]
+    assert len({config.alias for config in configs}) == len(paths)
+    assert len({config.digest for config in configs}) == len(paths)
+
+
+def test_defaults_stand_in_the_fields(recipe: Path) -> None:
+    config = load_recipe(recipe)
+    assert config == TrainConfig("mine")
+    assert (config.rank, config.alpha, config.names, config.template) == (16, 32, "full", TEMPLATE)
+    assert config.prompt_format.template == TEMPLATE
+
+
+def test_a_config_can_not_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig("mine").rank = 8  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ("learning_rate: 1e-3", "learning_rate", 1e-3),
+        ("learning_rate: 1.0e-3", "learning_rate", 1e-3),
+        ("learning_rate: '2e-4'", "learning_rate", 2e-4),
+        ("learning_rate: 1", "learning_rate", 1.0),
+        ("epochs: 3", "epochs", 3.0),
+        ("epochs: 0.5", "epochs", 0.5),
+        ("rank: 8", "rank", 8),
+        ("data: a.jsonl", "data", ("a.jsonl",)),
+        ("data: [a.jsonl, samples]", "data", ("a.jsonl", "samples")),
+        ("target_modules: [q_proj]", "target_modules", ("q_proj",)),
+        ("names: written", "names", "written"),
+        ("gradient_checkpointing: true", "gradient_checkpointing", True),
+        ("dropout: 0", "dropout", 0.0),
+        ("base_model: other/model", "base_model", "other/model"),
+        ("serialisation: columns", "serialisation", "columns"),
+    ],
+)
+def test_values_become_the_type_of_their_field(
+    line: str, key: str, value: object, recipe: Path
+) -> None:
+    found = getattr(load(recipe, f"alias: mine\n{line}\n"), key)
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("rang: 8", "unknown key 'rang'; known: alias, data"),
+        ("Rank: 8", "unknown key 'Rank'"),
+        ("1: 8", "unknown key 1"),
+        ("rank: '8'", "rank: must be int, is '8'"),
+        ("rank: 8.0", r"rank: must be int, is 8\.0"),
+        ("rank: true", "rank: must be int, is True"),
+        ("rank: null", "rank: must be int, is None"),
+        ("rank: [8]", "rank: must be int"),
+        ("rank: 0", "rank: 0 is not served"),
+        ("rank: -1", "rank: -1 is not served"),
+        ("rank: 1024", "rank: 1024 is not served; 1 to 512"),
+        ("alpha: true", "alpha: must be int"),
+        ("alpha: 0", "alpha: must be positive"),
+        ("learning_rate: fast", "learning_rate: must be float, is 'fast'"),
+        ("learning_rate: true", "learning_rate: must be float, is True"),
+        ("learning_rate: null", "learning_rate: must be float"),
+        ("learning_rate: 0", "learning_rate: must be positive"),
+        ("learning_rate: -1e-3", "learning_rate: must be positive"),
+        ("learning_rate: .nan", "learning_rate: "),
+        ("learning_rate: .inf", "learning_rate: "),
+        ("learning_rate: nan", "learning_rate: "),
+        ("learning_rate: 1" + "0" * 400, "learning_rate: "),
+        ("epochs: .inf", "epochs: "),
+        ("epochs: 0", "epochs: must be positive"),
+        ("max_length: 0", "max_length: must be positive"),
+        ("batch_size: 0", "batch_size: must be positive"),
+        ("batch_size: -32", "batch_size: must be positive"),
+        ("device_batch_size: 0", "device_batch_size: must be positive"),
+        ("batch_size: 33", "batch_size: must be a multiple of device_batch_size"),
+        ("max_steps: -1", "max_steps: "),
+        ("max_examples: -1", "max_examples: "),
+        ("dropout: -0.1", "dropout: "),
+        ("dropout: 1", "dropout: "),
+        ("warmup_ratio: -1", "warmup_ratio: "),
+        ("warmup_ratio: 3", "warmup_ratio: "),
+        ("weight_decay: -1", "weight_decay: "),
+        ("seed: -1", "seed: "),
+        ("gradient_checkpointing: 1", "gradient_checkpointing: must be bool, is 1"),
+        ("gradient_checkpointing: 'yes'", "gradient_checkpointing: must be bool"),
+        ("names: short", "names: must be one of written, full"),
+        ("names: [full]", "names: must be one of"),
+        ("data: []", "data: name at least one"),
+        ("data: [1]", "data: must be str, is 1"),
+        ("data: null", "data: must be str"),
+        ("data: {a: 1}", "data: must be str"),
+        ("target_modules: []", "target_modules: name at least one"),
+        ("serialisation: ddl", "unknown serialisation 'ddl'"),
+        ("template: '{schema}'", "template, serialisation: .*question"),
+        ("template: 5", "template: must be str"),
+    ],
+)
+def test_an_error_names_the_key(line: str, message: str, recipe: Path) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load(recipe, f"alias: mine\n{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must hold keys and values"),
+        ("- alias: mine", "must hold keys and values"),
+        ("alias", "must hold keys and values"),
+        ("alias: [", "can't be read"),
+        ("!!python/object/apply:os.system ['true']", "can't be read"),
+        ("rank: 8", "alias: missing"),
+        ("alias: 7", "alias: must be str, is 7"),
+        ("alias: null", "alias: must be str"),
+        ("alias: Spider", "alias: 'Spider' must match"),
+        ("alias: ../x", "alias: '../x' must match"),
+        ("alias: ''", "alias: '' must match"),
+    ],
+)
+def test_what_is_no_recipe(text: str, message: str, recipe: Path) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load(recipe, text)
+
+
+def test_a_file_that_can_not_be_read(tmp_path: Path, recipe: Path) -> None:
+    with pytest.raises(RecipeError, match=r"none\.yaml: can't be read"):
+        load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(RecipeError, match="can't be read"):
+        load_recipe(tmp_path)
+    recipe.write_bytes(b"alias: \xff")
+    with pytest.raises(RecipeError, match="can't be read"):
+        load_recipe(recipe)
+
+
+def test_overrides_outrank_the_file_and_the_last_one_counts(recipe: Path) -> None:
+    overrides = (
+        "rank=8",
+        "rank=4",
+        "alias=other",
+        "learning_rate=1e-4",
+        "data=[a, b]",
+        "max_steps=2",
+    )
+    config = load(recipe, "alias: mine\nrank: 64\nseed: 5\n", *overrides)
+    assert (config.rank, config.alias, config.learning_rate) == (4, "other", 1e-4)
+    assert (config.data, config.max_steps, config.seed) == (("a", "b"), 2, 5)
+
+
+def test_an_override_may_hold_an_equals_sign(recipe: Path) -> None:
+    assert load_recipe(recipe, ["base_model=a=b"]).base_model == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rank", "'rank': overrides are written key=value"),
+        ("", "overrides are written key=value"),
+        ("rang=8", "unknown key 'rang'"),
+        ("=8", "unknown key ''"),
+        ("rank=", "rank: must be int, is None"),
+        ("rank=x", "rank: must be int, is 'x'"),
+        ("rank=true", "rank: must be int, is True"),
+        ("alias=[", "alias: "),
+        ("template=a: b: c", "template: "),
+        ("alias=!!python/name:os.system", "alias: "),
+    ],
+)
+def test_an_override_that_can_not_be_used(override: str, message: str, recipe: Path) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(recipe, [override])
+
+
+def test_the_digest_depends_on_every_field() -> None:
+    changes: dict[str, Any] = {
+        "alias": "other",
+        "data": ("a",),
+        "names": "written",
+        "template": "{schema} {question}",
+        "serialisation": "columns",
+        "gradient_checkpointing": True,
+        "target_modules": ("q_proj",),
+        "device_batch_size": 16,
+        "batch_size": 64,
+        "dropout": 0.5,
+        "warmup_ratio": 0.5,
+    }
+    base = TrainConfig("mine")
+    digests = {base.digest}
+    for field in dataclasses.fields(TrainConfig):
+        value = getattr(base, field.name)
+        if field.name not in changes:
+            changes[field.name] = f"{value}2" if isinstance(value, str) else value + 1
+        digests.add(dataclasses.replace(base, **{field.name: changes[field.name]}).digest)
+    assert len(digests) == len(dataclasses.fields(TrainConfig)) + 1
+    assert all(len(digest) == 12 and int(digest, 16) >= 0 for digest in digests)
+
+
+def test_a_config_goes_through_json_and_back() -> None:
+    config = TrainConfig("mine", data=("a", "b"), learning_rate=1e-4)
+    assert config_from(json.loads(json.dumps(dataclasses.asdict(config)))) == config
+    assert config_from(dataclasses.asdict(config)).digest == config.digest
+
+
+def test_no_number_of_a_config_is_infinite() -> None:
+    numbers = [v for v in dataclasses.asdict(TrainConfig("a")).values() if isinstance(v, float)]
+    assert numbers and all(map(math.isfinite, numbers))
