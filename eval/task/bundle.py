@@ -6,6 +6,7 @@ over the three. The store keeps each version in `DIGEST12/` and never rewrites i
 says which version a public name means.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from eval.task.prompt import PromptFormat
 
@@ -30,6 +31,7 @@ EVIDENCE = "evidence"
 ALIASES = "aliases.json"
 
 ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+SHORT = re.compile(r"[0-9a-f]{12}")
 VERSION_NAME = re.compile(r"([a-z0-9][a-z0-9._-]{0,63})@([0-9a-f]{12})")
 MAX_JSON_BYTES = 1 << 20
 
@@ -138,7 +140,27 @@ def _manifest(record: dict[str, Any]) -> Manifest:
         raise BundleError(f"{MANIFEST}: missing field {missing[0]!r}")
     if record["format_version"] != FORMAT_VERSION:
         raise BundleError(f"{MANIFEST}: format {record['format_version']!r}, not {FORMAT_VERSION}")
-    return Manifest(**record)
+    for name, kind in get_type_hints(Manifest).items():
+        if not _is_a(record[name], kind):
+            raise BundleError(f"{MANIFEST}: field {name!r} must be {kind}")
+    manifest = Manifest(**record)
+    try:
+        manifest.prompt_format  # noqa: B018 - its own checks run
+    except ValueError as error:
+        raise BundleError(f"{MANIFEST}: prompt_template, serialisation: {error}") from error
+    return manifest
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    """True if a JSON value is of the type that a field is annotated with."""
+    origin, parts = get_origin(kind) or kind, get_args(kind)
+    if origin is list:
+        return isinstance(value, list) and all(_is_a(item, parts[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_is_a(item, parts[1]) for item in value.values())
+    return origin is Any or (
+        isinstance(value, origin) and not (origin is int and isinstance(value, bool))
+    )
 
 
 def read_version(store: Path, short: str) -> Bundle:
@@ -168,12 +190,13 @@ def publish(staging: Path, store: Path, alias: str) -> Bundle:
     store.mkdir(parents=True, exist_ok=True)
     target = store / bundle.short
     if not target.exists():
-        _copy_version(staging, target)
+        _copy_version(staging, target, bundle.digest)
+    read_version(store, bundle.short)  # one that was there may have been damaged
     point_alias(store, alias, bundle.short)
     return Bundle(target, bundle.digest, bundle.manifest)
 
 
-def _copy_version(staging: Path, target: Path) -> None:
+def _copy_version(staging: Path, target: Path, digest: str) -> None:
     work = Path(tempfile.mkdtemp(prefix=".staging-", dir=target.parent))
     try:
         for name in (CONFIG, WEIGHTS):
@@ -181,13 +204,17 @@ def _copy_version(staging: Path, target: Path) -> None:
         if (staging / EVIDENCE).is_dir():
             shutil.copytree(staging / EVIDENCE, work / EVIDENCE)
         shutil.copyfile(staging / MANIFEST, work / MANIFEST)  # last: its presence means complete
+        if bundle_digest(work) != digest:
+            raise BundleError("incomplete: the bundle changed while it was copied")
         for path in (*work.rglob("*"), work):
             _fsync(path)
         work.chmod(0o755)
         work.rename(target)
         _fsync(target.parent)
-    except FileExistsError:
-        pass  # another publisher was first with the same content
+    except OSError as error:
+        # Otherwise another publisher was first with the same content.
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -210,9 +237,18 @@ def read_aliases(store: Path) -> dict[str, Alias]:
     if not path.exists():
         return {}
     try:
-        return {name: Alias(**entry) for name, entry in _read_json(path).items()}
+        aliases = {name: Alias(**entry) for name, entry in _read_json(path).items()}
     except TypeError as error:
         raise BundleError(f"{ALIASES}: {error}") from error
+    for name, entry in aliases.items():
+        versions = [entry.active, *(v for v in (entry.previous, entry.canary) if v is not None)]
+        if not ALIAS.fullmatch(name) or not all(map(_is_version, versions)):
+            raise BundleError(f"{ALIASES}: entry {name[:80]!r} is no alias with versions")
+    return aliases
+
+
+def _is_version(value: object) -> bool:
+    return isinstance(value, str) and SHORT.fullmatch(value) is not None
 
 
 def point_alias(store: Path, alias: str, short: str) -> None:

@@ -55,8 +55,8 @@ def command_line() -> str:
 
 
 def _portable(word: str) -> str:
-    path = Path(word)
-    return os.path.relpath(path) if path.is_absolute() and path.exists() else word
+    option, equals, value = word.rpartition("=")
+    return option + equals + (os.path.relpath(value) if Path(value).is_absolute() else value)
 
 
 def commit() -> str:

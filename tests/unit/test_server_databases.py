@@ -3,6 +3,7 @@
 import pytest
 
 from eval.task.samples import DEFAULT, sample_names, sample_schema
+from eval.task.schema import parse_ddl
 from server import databases
 from server.databases import Databases, check_dialect, sample_databases
 from server.errors import DatabaseNotFound, InvalidDdl, UnknownDialect
@@ -40,7 +41,7 @@ def test_an_unknown_name_is_not_found(found):
 
 def test_a_schema_is_parsed_once_for_each_dialect(found, monkeypatch):
     calls: list[str] = []
-    real = databases.parse_ddl
+    real = parse_ddl
 
     def parse(ddl: str, dialect: str):
         calls.append(dialect)

@@ -114,6 +114,7 @@ def error(message: str, **fields: object) -> dict[str, object]:
     return {"error": {"message": message, "type": "x", "param": None, "code": 400} | fields}
 
 
+NO_NUMBER = {"logprobs": {"token_logprobs": [None]}}
 TOO_LONG = "This model's maximum context length is 2048 tokens. However, you requested 3000."
 TOO_LONG_TOO = "The decoder prompt (length 9) is longer than the maximum model length of 8."
 REFUSALS: list[tuple[int, object, int, str]] = [
@@ -137,7 +138,7 @@ REFUSALS: list[tuple[int, object, int, str]] = [
     (200, WHOLE | {"choices": []}, 502, "engine_error"),
     (200, WHOLE | {"choices": [TEXT | {"logprobs": None}]}, 502, "engine_error"),
     (200, WHOLE | {"choices": [TEXT | {"text": None}]}, 502, "engine_error"),
-    (200, WHOLE | {"choices": [TEXT | {"logprobs": {"token_logprobs": [None]}}]}, 502, "engine_error"),
+    (200, WHOLE | {"choices": [TEXT | NO_NUMBER]}, 502, "engine_error"),
     (200, WHOLE | {"usage": None}, 502, "engine_error"),
     (503, error("busy"), 503, "not_ready"),
     (429, error("busy"), 503, "not_ready"),
@@ -334,7 +335,8 @@ async def keep_alive(last: str, served: int) -> AsyncIterator[tuple[VllmEngine, 
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    engine = VllmEngine(url="http://127.0.0.1:%d" % server.sockets[0].getsockname()[1], timeout=5)
+    port = server.sockets[0].getsockname()[1]
+    engine = VllmEngine(url=f"http://127.0.0.1:{port}", timeout=5)
     async with server:
         yield engine, connections
         await engine.close()

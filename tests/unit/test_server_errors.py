@@ -1,8 +1,9 @@
-"""The one wire shape of errors on every path, the bodies that are no request, and the log's lines."""
+"""The one wire shape of errors on every path, bodies that are no request, and the log's lines."""
 
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -71,8 +72,19 @@ async def test_errors_of_the_framework_have_our_shape(client, method, path, stat
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize(
     "body",
-    [b"", b"hello", b'{"a":', b"null", b"[]", b'"x"', b"1", b'{"a": 1} {}', b"\xff\xfe\x00", b"{'a': 1}"],
-)  # fmt: skip
+    [
+        b"",
+        b"hello",
+        b'{"a":',
+        b"null",
+        b"[]",
+        b'"x"',
+        b"1",
+        b'{"a": 1} {}',
+        b"\xff\xfe",
+        b"{'a': 1}",
+    ],
+)
 async def test_a_body_that_is_no_json_object_is_400(client, engine, path, body):
     assert_error(await client.post(path, content=body, headers=JSON), 400, "bad_request")
     assert not engine.questions
@@ -128,12 +140,14 @@ async def test_json_that_parsers_disagree_on_is_400(client, engine, path, body):
     ids=lambda field: field[:20],
 )  # fmt: skip
 async def test_an_unknown_field_is_named_and_never_reaches_the_engine(client, engine, path, field):
-    body = {
+    bodies: dict[str, dict[str, Any]] = {
         "/generate-sql": QUESTION,
         "/v1/completions": {"model": "spider", "prompt": "x"},
         "/v1/chat/completions": {"model": "spider", "messages": [{"role": "user", "content": "x"}]},
-    }[path]
-    error = assert_error(await client.post(path, json=body | {field: 1}), 422, "unknown_field")
+    }
+    error = assert_error(
+        await client.post(path, json=bodies[path] | {field: 1}), 422, "unknown_field"
+    )
     assert error["param"] == field[:100]
     assert not engine.questions
 
@@ -154,7 +168,7 @@ async def test_a_question_of_another_type_is_named_and_not_echoed(client, value)
 
 
 async def test_a_bug_is_one_log_entry_and_a_500_that_tells_nothing(client, engine):
-    engine.failures[""] = RuntimeError("secret of /root/server.py")  # type: ignore[assignment]
+    engine.failures[""] = RuntimeError("secret of /root/server.py")
     with capture_logs() as logs:
         response = await client.post("/generate-sql", json=QUESTION)
     error = assert_error(response, 500, "internal_error")
@@ -165,7 +179,7 @@ async def test_a_bug_is_one_log_entry_and_a_500_that_tells_nothing(client, engin
 
 
 async def test_a_bug_is_a_500_for_the_page_of_another_origin_too(generator, engine):
-    engine.failures[""] = RuntimeError("no")  # type: ignore[assignment]
+    engine.failures[""] = RuntimeError("no")
     origin = {"Origin": "https://good.example"}
     with capture_logs():
         async with make_client(generator, cors_origins=[origin["Origin"]]) as client:
@@ -221,7 +235,7 @@ def test_the_log_level_holds_for_our_lines(capsys):
 @pytest.mark.usefixtures("_root_logger")
 async def test_a_line_of_a_request_carries_its_id(client, engine, capsys):
     configure_logs("info")
-    engine.failures[""] = RuntimeError("no")  # type: ignore[assignment]
+    engine.failures[""] = RuntimeError("no")
     response = await client.post("/generate-sql", json=QUESTION)
     (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert line["request_id"] == response.headers["x-request-id"]

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -36,10 +37,10 @@ async def ask(client: httpx.AsyncClient, **fields: object) -> httpx.Response:
     return await client.post("/generate-sql", json=QUESTION | fields)
 
 
-async def answer_to(client: httpx.AsyncClient, **fields: object) -> dict[str, object]:
+async def answer_to(client: httpx.AsyncClient, **fields: object) -> dict[str, Any]:
     response = await ask(client, **fields)
     assert response.status_code == 200, response.text
-    body: dict[str, object] = response.json()
+    body: dict[str, Any] = response.json()
     return body
 
 
@@ -340,8 +341,8 @@ async def test_a_prompt_over_the_context_is_refused_with_counts_before_the_engin
 # Fault 25.
 @pytest.mark.parametrize(
     "name",
-    ["", "../x", "/etc", "a/b", ".", "a" * 300, "ѕpider", "CON", "spider@../../etc", "spider\n",
-     "spider@", "%2e%2e", "a" * 65],
+    ["", "../x", "/etc", "a/b", ".", "a" * 300, "\u0455pider", "CON", "spider@../../etc",
+     "spider\n", "spider@", "%2e%2e", "a" * 65],
 )  # fmt: skip
 async def test_a_name_that_no_adapter_can_have_is_refused(client, engine, name):
     assert assert_error(await ask(client, model=name), 422, "invalid_value")["param"] == "model"

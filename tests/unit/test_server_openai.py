@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -10,11 +11,11 @@ from tests.conftest import assert_error, client_of, publish_new
 
 COMPLETION = {"model": "spider", "prompt": "SELECT"}
 CHAT = {"model": "spider", "messages": [{"role": "user", "content": "hello"}]}
-ROUTES = {"/v1/completions": COMPLETION, "/v1/chat/completions": CHAT}
+ROUTES: dict[str, dict[str, Any]] = {"/v1/completions": COMPLETION, "/v1/chat/completions": CHAT}
 EVENTS = [b'data: {"a": 1}\n\n', b"data: [DONE]\n\n"]
 BROKEN = EngineFailed("the engine broke off its answer")
 
-SHARED = {
+SHARED: dict[str, Any] = {
     "max_tokens": 5,
     "temperature": 0.5,
     "top_p": 0.9,
@@ -25,7 +26,7 @@ SHARED = {
     "frequency_penalty": -0.1,
     "logit_bias": {"1": 2.0},
 }
-OWN = {
+OWN: dict[str, dict[str, Any]] = {
     "/v1/completions": {"logprobs": 3, "echo": True},
     "/v1/chat/completions": {"logprobs": True, "top_logprobs": 2, "max_completion_tokens": 9},
 }
@@ -67,7 +68,7 @@ async def test_an_unknown_model_never_reaches_the_engine(client, engine, path):
 
 
 # Fault 6.
-OUT_OF_RANGE = {
+OUT_OF_RANGE: dict[str, list[Any]] = {
     "n": [-1, 0, 17, 2**63, 10**30, "3", True, 1.0, 1.5, None, [], {}],
     "max_tokens": [-1, 0, 2**63, 10**30, "3", True, 1.0, 1.5],
     "logprobs": [-1, 21, 2**63, 10**30, "3", True, 1.0],

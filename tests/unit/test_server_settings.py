@@ -137,7 +137,7 @@ def test_an_unknown_or_shortened_option_is_refused(option, capsys):
 
 def test_an_unknown_field_is_refused():
     with pytest.raises(ValidationError, match="nope"):
-        Settings(**{"nope": 1})
+        Settings(nope=1)  # type: ignore[call-arg]
 
 
 def test_help_names_every_setting_with_its_variable(capsys):
