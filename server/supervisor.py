@@ -73,7 +73,9 @@ def launch(settings: Settings, model: Path | str, socket: Path) -> Launch:
         "--max-lora-rank", str(settings.max_lora_rank),
         "--shutdown-timeout", str(GRACE_SECONDS),
     ]  # fmt: skip
-    env = os.environ | {
+    # The engine has no use for the clients' keys.
+    own = {name: text for name, text in os.environ.items() if name != "SQLWRIGHT_API_KEYS"}
+    env = own | {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_PLUGINS": "sqlwright",
         "VLLM_NO_USAGE_STATS": "1",

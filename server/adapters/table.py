@@ -67,6 +67,7 @@ class AdapterTable:
         self.active: dict[str, Served] = {}
         self.versions: dict[str, Served] = {BASE: Served(BASE, "", None)}
         self._refused: dict[str, str] = {}
+        self._turn = asyncio.Lock()
 
     def find(self, name: str) -> Served:
         """The version that `name` (alias, `alias@digest12` or "base") means now.
@@ -88,8 +89,14 @@ class AdapterTable:
 
     async def refresh(self) -> None:
         """Bring what is served into line with the store; never raises for the store's faults."""
+        async with self._turn:  # else the watch and a restart adopt the same version twice
+            await self._follow()
+
+    async def _follow(self) -> None:
         try:
             aliases = await asyncio.to_thread(read_aliases, self.store)
+            if self.active and not (self.store / ALIASES).exists():
+                raise BundleError(f"{ALIASES} is gone: is the store still mounted?")
         except (BundleError, OSError) as error:
             self._refuse(ALIASES, ALIASES, str(error))
             return

@@ -283,6 +283,24 @@ async def test_a_withdrawn_alias_is_served_no_more(table, store):
     assert table.metrics.adapters._value.get() == 0
 
 
+async def test_a_store_that_is_gone_changes_nothing_and_is_said_once(table, store):
+    await table.refresh()
+    store.rename(store.with_name("elsewhere"))
+    with capture_logs() as logs:
+        for _ in range(3):
+            await table.refresh()
+    (entry,) = refusals(logs)
+    assert "is gone" in entry["reason"]
+    assert "spider" in table.active
+
+
+async def test_two_refreshes_at_once_adopt_a_version_once(table, engine):
+    with capture_logs() as logs:
+        await asyncio.gather(table.refresh(), table.refresh(), table.rewarm())
+    assert [entry["event"] for entry in logs] == ["adapter_served"]
+    assert len(engine.warmed) == 1
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", "null", '{"spider": 5}', '{"spider": {}}', '{"spider": {"x": 1}}',

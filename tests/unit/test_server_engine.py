@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import shutil
+import socket
+import struct
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -331,15 +333,19 @@ async def keep_alive(last: str, served: int) -> AsyncIterator[tuple[VllmEngine, 
                 connections[-1] += 1
                 writer.write(head % len(body) + body)
         if last == "reset":
-            writer.transport.abort()
+            # Without lingering a close is a reset.
+            raw = writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     engine = VllmEngine(url=f"http://127.0.0.1:{port}", timeout=5)
     async with server:
-        yield engine, connections
-        await engine.close()
+        try:
+            yield engine, connections
+        finally:
+            await engine.close()
 
 
 @pytest.mark.parametrize("last", ["close", "reset"])

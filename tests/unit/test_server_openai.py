@@ -101,6 +101,19 @@ async def test_a_value_of_another_type_or_range_is_named(client, engine, field, 
 
 
 @pytest.mark.parametrize(
+    ("field", "value"),
+    [("temperature", 0), ("temperature", 2), ("top_p", 1), ("max_tokens", 1), ("logprobs", 0),
+     ("stop", None), ("stop", []), ("stop", "x"), ("prompt", ["a", "b"]), ("best_of", 1),
+     ("stream_options", {"include_usage": True}), ("logit_bias", {"1": -100}), ("suffix", None)],
+    ids=str,
+)  # fmt: skip
+async def test_a_value_within_its_range_is_passed_on(client, engine, field, value):
+    response = await client.post("/v1/completions", json=COMPLETION | {field: value})
+    assert response.status_code == 200
+    assert engine.questions[0].body.get(field) == value
+
+
+@pytest.mark.parametrize(
     "messages",
     [
         [],

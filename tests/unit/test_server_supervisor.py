@@ -92,6 +92,7 @@ def option(command: list[str], name: str) -> str:
 def test_the_command_is_vllms_own_server_on_the_socket(monkeypatch, tmp_path, is_gpu):
     monkeypatch.setattr(supervisor, "has_gpu", lambda: is_gpu)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SQLWRIGHT_API_KEYS", "s3cret")
     chosen = settings(store=Path("store"), max_model_len=512, max_lora_rank=16, max_loras=3)
     plan = launch(chosen, tmp_path, tmp_path / "s")
     assert plan.command[:3] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
@@ -110,6 +111,7 @@ def test_the_command_is_vllms_own_server_on_the_socket(monkeypatch, tmp_path, is
     assert plan.env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
     assert plan.env["VLLM_PLUGINS"] == "sqlwright"
     assert plan.env["PATH"] == os.environ["PATH"]
+    assert "s3cret" not in str(plan)
 
 
 def test_on_a_cpu_every_core_works_in_float32(monkeypatch, tmp_path):
