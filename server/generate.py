@@ -21,7 +21,8 @@ log = structlog.get_logger()
 # The base model has no bundle that says how to ask it: its own chat template, SQLite's dialect.
 BASE_FORMAT = PromptFormat(
     "Tables of a {dialect} database:\n{schema}\n\n"
-    "Write one {dialect} SELECT query that answers this question. Answer with SQL only.\n{question}",
+    "Write one {dialect} SELECT query that answers this question. Answer with SQL only.\n"
+    "{question}",
     "columns",
 )
 BASE_DIALECT = "sqlite"

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from server.adapters.table import BASE, AdapterTable, Served
+from eval.task.bundle import BASE
+from server.adapters.table import AdapterTable, Served
 from server.engine import Engine
 from server.errors import ServerError, error_body
 from server.schemas import ChatRequest, CompletionRequest, ModelOut, ModelsOut, SamplingFields

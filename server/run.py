@@ -32,6 +32,7 @@ from server.supervisor import EngineStartError, Supervisor, has_gpu
 log = structlog.get_logger()
 BUNDLED = Path(__file__).parent / "bundled"
 MIN_MEMORY_GIB = 4.0
+MAX_SOCKET_PATH = 100  # the kernel takes 107 bytes
 MIN_DISK_GIB = 1.0
 
 
@@ -151,6 +152,11 @@ async def _engine(
         supervisor = None
     else:
         path = settings.run_folder / f"engine-{os.getpid()}.sock"
+        if len(str(path.absolute())) > MAX_SOCKET_PATH:
+            raise StartError(
+                f"{settings.run_folder} is too long a path for a UNIX socket; "
+                "set SQLWRIGHT_CACHE to a shorter one"
+            )
         engine = VllmEngine(socket=path, timeout=settings.request_seconds)
         supervisor = Supervisor(settings, base, engine)
     try:

@@ -44,6 +44,10 @@ class Ask:
     text: str
     body: dict[str, Any]
 
+    @property
+    def is_warm_up(self) -> bool:
+        return self.how == "complete" and self.body["max_tokens"] == 1
+
 
 class FakeEngine:
     """Answers what it was told, then `GOOD_SQL` for ever, and remembers what it was asked."""
@@ -70,11 +74,11 @@ class FakeEngine:
     @property
     def questions(self) -> list[Ask]:
         """What clients asked: all but the one-token warm-ups."""
-        return [ask for ask in self.asked if ask.body.get("max_tokens") != 1]
+        return [ask for ask in self.asked if not ask.is_warm_up]
 
     @property
     def warmed(self) -> list[str]:
-        return [ask.model for ask in self.asked if ask.body.get("max_tokens") == 1]
+        return [ask.model for ask in self.asked if ask.is_warm_up]
 
     async def _answer(self, how: str, model: str, text: str, **body: Any) -> Completion:
         await self._meet(Ask(how, model, text, body))

@@ -123,6 +123,8 @@ def _expect(path: Path, sha256: str) -> None:
 
 def _dequantise(gguf: Path, made: Path) -> None:
     """Write `gguf` as a dense bfloat16 model with its tokenizer to the folder `made`."""
+    if not sys.stderr.isatty():
+        os.environ["TQDM_DISABLE"] = "1"  # read once, when the bars of transformers are imported
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 

@@ -31,6 +31,8 @@ EVIDENCE = "evidence"
 ALIASES = "aliases.json"
 
 ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+# The name under which the base model itself is served.
+BASE = "base"
 SHORT = re.compile(r"[0-9a-f]{12}")
 VERSION_NAME = re.compile(r"([a-z0-9][a-z0-9._-]{0,63})@([0-9a-f]{12})")
 MAX_JSON_BYTES = 1 << 20
@@ -184,8 +186,8 @@ def publish(staging: Path, store: Path, alias: str) -> Bundle:
         BundleError: `staging` is no whole bundle or `alias` is no legal name.
         OSError: the store can't be written.
     """
-    if not ALIAS.fullmatch(alias):
-        raise BundleError(f"alias {alias[:80]!r} must match {ALIAS.pattern}")
+    if not ALIAS.fullmatch(alias) or alias == BASE:
+        raise BundleError(f"alias {alias[:80]!r} must match {ALIAS.pattern} and not be {BASE!r}")
     bundle = read_bundle(staging)
     store.mkdir(parents=True, exist_ok=True)
     target = store / bundle.short

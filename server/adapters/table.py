@@ -15,6 +15,7 @@ from watchfiles import awatch
 from eval.task.bundle import (
     ALIAS,
     ALIASES,
+    BASE,
     VERSION_NAME,
     Bundle,
     BundleError,
@@ -28,7 +29,6 @@ from server.errors import AdapterNotFound, NotReady, ServerError, Unprocessable
 from server.metrics import Metrics
 
 log = structlog.get_logger()
-BASE = "base"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class AdapterTable:
         for alias, entry in aliases.items():
             current = self.active.get(alias)
             if current is None or current.name != f"{alias}@{entry.active}":
-                await self._adopt(alias, str(entry.active))
+                await self._adopt(alias, entry.active)
         for alias in set(self.active) - set(aliases):
             log.info("adapter_withdrawn", alias=alias)
             del self.active[alias]
@@ -129,8 +129,8 @@ class AdapterTable:
 
     def _read(self, name: str, alias: str, short: str) -> Served:
         """The version as it is to be served, read and checked."""
-        if alias == BASE or not VERSION_NAME.fullmatch(name):
-            raise BundleError(f"illegal_name: {name[:90]!r} can't be an alias with a version")
+        if alias == BASE:
+            raise BundleError("illegal_name: this name is the base model's")
         bundle = read_version(self.store, short)
         self._check(bundle)
         stop = self.token_id(bundle.manifest.stop)
