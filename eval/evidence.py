@@ -66,6 +66,7 @@ def write_evidence(result: Result, folder: Path, against: Path | None) -> Path:
     if against:
         record["against_base"] = _paired(result, against)
     path = folder / EVIDENCE / "eval.json"
+    path.parent.mkdir(exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     draft.replace(path)

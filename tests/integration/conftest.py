@@ -2,11 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser, async_playwright
 
 from tests.integration.live import Live
 
@@ -35,3 +38,17 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
             process.terminate()
             process.wait(60)
             process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    async with async_playwright() as playwright:
+        path = found or playwright.chromium.executable_path
+        if not Path(path).exists():
+            stop = pytest.fail if os.environ.get("REQUIRE_SERVICES") == "1" else pytest.skip
+            stop("no Chromium: install the package `chromium`")
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = await playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        await browser.close()

@@ -1,5 +1,6 @@
 """The thin line on real parts: data → QLoRA → hot-loaded in vLLM → checked SQL → scraped."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -79,6 +80,9 @@ def test_a_half_written_bundle_is_ignored_with_one_line_and_the_old_one_serves(l
     assert refused["still_serving"] == before
 
 
+ONE_AT_A_TIME = ("batch_size=1", "device_batch_size=1", "max_examples=20")
+
+
 class Asker(threading.Thread):
     """Asks without a pause until told to stop; keeps every status and model."""
 
@@ -98,7 +102,9 @@ def train(live: Live, runs: Path, *overrides: str) -> subprocess.CompletedProces
     recipe = ROOT / "trainer" / "recipes" / "smoke_cpu.yaml"
     words = [sys.executable, "-m", "trainer", str(recipe), *overrides]
     options = ["--store", str(live.store), "--runs", str(runs)]
-    return subprocess.run([*words, *options], cwd=ROOT, capture_output=True, text=True)
+    # One thread: two of them wait for each other in vain while the engine computes on both cores.
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([*words, *options], cwd=ROOT, env=env, capture_output=True, text=True)
 
 
 def test_a_version_trained_and_published_while_serving_takes_over_without_a_failure(
@@ -109,7 +115,7 @@ def test_a_version_trained_and_published_while_serving_takes_over_without_a_fail
     for asker in askers:
         asker.start()
     try:
-        done = train(live, tmp_path, "alias=spider", "max_steps=5", "max_examples=20")
+        done = train(live, tmp_path, "alias=spider", "max_steps=5", *ONE_AT_A_TIME)
         assert done.returncode == 0, done.stderr
         new = live.active("spider")
         assert new != old

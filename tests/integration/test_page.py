@@ -6,9 +6,7 @@ inline script, an inline style or `innerHTML` shows as a console error. It knows
 
 import asyncio
 import json
-import os
 import shlex
-import shutil
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "server" / "web"
@@ -77,20 +75,6 @@ class Site:
         status, body = self.answers.popleft()
         headers = {"Retry-After": "7"} if status == 503 else {}
         return web.json_response(body, status=status, headers=headers)
-
-
-@pytest.fixture(scope="module")
-async def chromium() -> AsyncIterator[Browser]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    async with async_playwright() as playwright:
-        path = found or playwright.chromium.executable_path
-        if not Path(path).exists():
-            stop = pytest.fail if os.environ.get("REQUIRE_SERVICES") == "1" else pytest.skip
-            stop("no Chromium: install the package `chromium`")
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = await playwright.chromium.launch(executable_path=path, args=arguments)
-        yield browser
-        await browser.close()
 
 
 @pytest.fixture
