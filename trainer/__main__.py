@@ -41,7 +41,8 @@ def main(
 
     A run that was stopped goes on from its last checkpoint when called again.
     """
-    logging.getLogger("sqlglot").setLevel(logging.ERROR)
+    for library in ("sqlglot", "bitsandbytes"):  # the latter misses an optional CPU kernel
+        logging.getLogger(library).setLevel(logging.ERROR)
     if not sys.stderr.isatty():
         os.environ["TQDM_DISABLE"] = "1"  # the bars of transformers and datasets
     try:
