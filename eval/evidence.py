@@ -10,7 +10,7 @@ from eval.api import Answer
 from eval.dataset import Question
 from eval.report import Result
 from eval.score import JUDGE
-from eval.task.bundle import EVIDENCE, read_bundle
+from eval.task.bundle import put_evidence, read_bundle
 
 
 class EvidenceError(ValueError):
@@ -65,12 +65,7 @@ def write_evidence(result: Result, folder: Path, against: Path | None) -> Path:
     }
     if against:
         record["against_base"] = _paired(result, against)
-    path = folder / EVIDENCE / "eval.json"
-    path.parent.mkdir(exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
-    return path
+    return put_evidence(folder, "eval.json", record)
 
 
 def _paired(result: Result, against: Path) -> dict[str, Any]:

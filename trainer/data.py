@@ -20,10 +20,11 @@ from trainer.config import SAMPLES, RecipeError, TrainConfig
 
 @dataclass(frozen=True)
 class Pair:
-    """One example with the schema that it is asked on."""
+    """One example with the schema that it is asked on; `source` counts the files of `data`."""
 
     example: Example
     schema: Schema
+    source: int = 0
 
 
 @dataclass
@@ -70,7 +71,7 @@ def load_corpus(config: TrainConfig) -> Corpus:
     """
     corpus = Corpus()
     seen: set[tuple[str, str, str]] = set()
-    for name in config.data:
+    for number, name in enumerate(config.data):
         path = samples.FOLDER / "train.jsonl" if name == SAMPLES else Path(name)
         examples = load_examples(path)
         dialects = {e.db_id: e.dialect for e in examples}
@@ -78,7 +79,7 @@ def load_corpus(config: TrainConfig) -> Corpus:
         before = len(corpus.pairs)
         for example in examples:
             if not config.max_examples or len(corpus.pairs) < config.max_examples:
-                _add(corpus, Pair(example, schemas[example.db_id]), config, seen)
+                _add(corpus, Pair(example, schemas[example.db_id], number), config, seen)
         kept = len(corpus.pairs) - before
         source = {
             "name": _source_name(name, examples),
@@ -124,7 +125,8 @@ def _add(corpus: Corpus, pair: Pair, config: TrainConfig, seen: set[tuple[str, s
 
 
 def tokenise(corpus: Corpus, tokenizer: Any, config: TrainConfig) -> list[Tokens]:
-    """Token ids of every pair that fits `max_length`; the others are counted as `too_long`.
+    """Token ids of every pair that fits `max_length`; the others are counted as `too_long`, and
+    their source has so many examples fewer.
 
     The prompt's ids are those that the server sends: tokenised alone, nothing merged over its end.
     """
@@ -133,6 +135,7 @@ def tokenise(corpus: Corpus, tokenizer: Any, config: TrainConfig) -> list[Tokens
         row = tokenise_pair(pair, tokenizer, config)
         if len(row.input_ids) > config.max_length:
             corpus.dropped["too_long"] += 1
+            corpus.sources[pair.source]["examples"] -= 1
         else:
             rows.append(row)
     if not rows:

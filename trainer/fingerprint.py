@@ -6,13 +6,12 @@ an adapter that changes nothing, or something else than was trained, shows at on
 `python -m trainer.fingerprint BUNDLE` makes it anew for a bundle that exists.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from eval.task.base_model import resolve_base_model
-from eval.task.bundle import EVIDENCE, read_bundle
+from eval.task.bundle import put_evidence, read_bundle
 from eval.task.prompt import PromptFormat
 from eval.task.samples import sample_examples, sample_schema
 
@@ -44,11 +43,7 @@ def write_fingerprint(folder: Path, base: Path | str) -> dict[str, Any]:
         _probe(model, tokenizer, prompt) for prompt in probe_prompts(bundle.manifest.prompt_format)
     ]
     record = {"digest": bundle.digest, "top_k": TOP_K, "dtype": dtype, "probes": probes}
-    path = folder / EVIDENCE / "fingerprint.json"
-    path.parent.mkdir(exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    put_evidence(folder, "fingerprint.json", record)
     return record
 
 

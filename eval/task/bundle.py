@@ -267,6 +267,14 @@ def write_aliases(store: Path, aliases: Mapping[str, Alias]) -> None:
     _write_json(store / ALIASES, {name: asdict(entry) for name, entry in sorted(aliases.items())})
 
 
+def put_evidence(folder: Path, name: str, record: Mapping[str, Any]) -> Path:
+    """Write `evidence/NAME` of the bundle at `folder` in one step; return its path."""
+    path = folder / EVIDENCE / name
+    path.parent.mkdir(exist_ok=True)
+    _write_json(path, record)
+    return path
+
+
 @contextmanager
 def _locked(store: Path) -> Iterator[None]:
     """Hold the store's lock, so that two publishers don't lose each other's alias."""

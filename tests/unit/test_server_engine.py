@@ -312,7 +312,10 @@ async def test_health_is_the_engines_own(pair, status, is_up):
 
 
 async def test_an_engine_that_was_never_asked_can_be_closed():
-    await VllmEngine(url="http://127.0.0.1:1").close()
+    engine = VllmEngine(url="http://127.0.0.1:1")
+    await engine.close()
+    assert await engine.is_healthy() is False
+    await engine.close()
 
 
 @contextlib.asynccontextmanager

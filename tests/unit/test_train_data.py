@@ -217,12 +217,14 @@ def test_a_tokenizer_without_an_end_is_refused() -> None:
 def test_a_row_that_is_too_long_is_dropped_and_counted() -> None:
     longer = Pair(Example("2", "music", "How many? " * 9, "SELECT 1"), PAIR.schema)
     length = len(tokenise_pair(PAIR, CharTokenizer(), config("samples")).input_ids)
-    corpus = Corpus([PAIR, longer])
+    corpus = Corpus([PAIR, longer], sources=[{"name": "music", "examples": 2}])
     rows = tokenise(corpus, CharTokenizer(), config("samples", max_length=length))
     assert [len(row.input_ids) for row in rows] == [length]
     assert corpus.dropped == {"too_long": 1}
+    assert corpus.sources == [{"name": "music", "examples": 1}]
+    none = Corpus([PAIR], sources=[{"name": "music", "examples": 1}])
     with pytest.raises(RecipeError, match=f"max_length: no example fits {length - 1} tokens"):
-        tokenise(Corpus([PAIR]), CharTokenizer(), config("samples", max_length=length - 1))
+        tokenise(none, CharTokenizer(), config("samples", max_length=length - 1))
 
 
 def test_tokens_have_one_mark_each() -> None:
