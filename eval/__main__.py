@@ -1,41 +1,40 @@
-"""`sqlwright-eval --base-url URL --data FILE`: ask a running server, judge its SQL, report."""
+"""`sqlwright-eval`: ask a model the questions of a data set, judge its SQL, report, compare."""
 
+import json
 import logging
 import re
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
 
-from eval.api import APIS, Asked
-from eval.client import Server, ServerError, check_api_key, check_base_url
-from eval.dataset import DatasetError
-from eval.evaluate import Plan, evaluate
-from eval.evidence import EvidenceError, write_evidence
-from eval.journal import JournalBusy
-from eval.report import Result, summary, table, write_result_figure
-from eval.score import ScoreError
-from eval.task.bundle import BundleError
-from eval.task.dialect import DialectError
-from eval.task.example import ExampleError
-from eval.task.figure import command_line
-from eval.task.schema import DdlError
+from eval.ask.api import APIS, Asked
+from eval.ask.connection import Server, check_api_key, check_base_url
+from eval.comparison.command import compare_command as compare_results
+from eval.comparison.compare import comparison_record
+from eval.evidence import against_base, write_evidence
+from eval.execution import Limits
+from eval.measures.similarity import load_embedder
+from eval.mistakes import mistakes
+from eval.page.render import write_page
+from eval.record import Record, check_whole, load_record
+from eval.report import error_table, group_table, summary, table, write_result_figure
+from eval.run import Plan, Predictions, Served, evaluate
+from eval.score import MEASURES, Judging
+from eval.task.bundle import read_bundle
 
-MISTAKES = (
-    DatasetError,
-    DdlError,
-    BundleError,
-    DialectError,
-    EvidenceError,
-    ExampleError,
-    JournalBusy,
-    ScoreError,
-    ServerError,
-)
 FIGURE_NAME = re.compile(r"[a-z0-9_]+")
+# As diff and grep have it: 1 is an answer (a gate failed), 2 is trouble.
+GATE_FAILED = 1
+TROUBLE = 2
 INTERRUPTED = 130
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
 
 def say(text: str) -> None:
@@ -44,22 +43,39 @@ def say(text: str) -> None:
 
 def fail(text: str) -> NoReturn:
     say(f"error: {text}")
-    raise typer.Exit(1)
+    raise typer.Exit(TROUBLE)
 
 
-def main(
+@contextmanager
+def mistakes_said() -> Iterator[None]:
+    """A mistake of the user's in one line; a stopped run says how to go on."""
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from the answers so far")
+        raise typer.Exit(INTERRUPTED) from None
+    except OSError as error:
+        fail(f"can't read or write {error.filename or 'a file'}: {error.strerror or error}")
+    except mistakes() as error:
+        fail(str(error))
+
+
+@app.command("run")
+def run_command(
     data: Annotated[str, typer.Option(help="JSONL file of examples, or `samples`.")],
     base_url: Annotated[str | None, typer.Option(help="Address of the server.")] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Judge the answers of an earlier result; asks no server.")
+        Path | None, typer.Option(help="Judge the answers in a file instead of asking a server.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model; default: the server's.")] = None,
     api: Annotated[
-        Literal["generate-sql", "completions"],
-        typer.Option(help="Route to ask; completions works against plain vLLM too."),
+        Literal["generate-sql", "completions", "chat"],
+        typer.Option(help="Route to ask; the last two are those of any OpenAI-compatible server."),
     ] = "generate-sql",
     databases: Annotated[
-        Path | None, typer.Option(help="Folder of DB_ID.sqlite; default: databases/ beside data.")
+        str | None,
+        typer.Option(help="Folder of DB_ID.sqlite, or a server's URL with {db_id} in it."),
     ] = None,
     schemas: Annotated[
         Path | None, typer.Option(help="Folder of DB_ID.sql; default: schemas/, else the database.")
@@ -67,91 +83,209 @@ def main(
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 16,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")] = None,
     max_tokens: Annotated[
-        int, typer.Option(min=1, help="Completion tokens at most; completions only.")
-    ] = 256,
+        int | None, typer.Option(min=1, help="Completion tokens at most; completions and chat.")
+    ] = None,
+    logprobs: Annotated[
+        bool, typer.Option(help="Ask completions and chat for the confidence, too.")
+    ] = False,
+    extra_body: Annotated[
+        str, typer.Option(help="JSON object laid over every request; null removes a field.")
+    ] = "{}",
     api_key: Annotated[
         str | None, typer.Option(envvar="SQLWRIGHT_API_KEY", help="Bearer key of the server.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds a request may take.")] = 120.0,
+    retries: Annotated[int, typer.Option(min=0, help="Further attempts of a request.")] = 5,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of answers to earlier runs, by model version.")
+    ] = None,
+    suite: Annotated[
+        bool, typer.Option(help="Also judge on generated databases (test-suite accuracy).")
+    ] = False,
+    similarity: Annotated[
+        bool, typer.Option(help="Also measure how alike queries and answers read.")
+    ] = False,
+    embedding_model: Annotated[
+        Path | None, typer.Option(help="Folder of a sentence-transformers model.")
+    ] = None,
+    ves: Annotated[bool, typer.Option(help="Also BIRD's valid efficiency score.")] = False,
+    permute_columns: Annotated[bool, typer.Option(help="Columns may come in any order.")] = False,
+    query_timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds a query may take.")
+    ] = Limits().timeout_seconds,
+    max_rows: Annotated[
+        int, typer.Option(min=1, help="Rows that a query may return.")
+    ] = Limits().max_rows,
+    train: Annotated[
+        Path | None, typer.Option(help="Training data (JSONL) to look for the questions in.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="JSON result; default: runs/eval-MODEL-STAMP.json.")
     ] = None,
-    figure: Annotated[
-        str | None, typer.Option(help="Also write benchmarks/results/NAME.json.")
+    page: Annotated[bool, typer.Option(help="Also write the result as an HTML page.")] = True,
+    against: Annotated[
+        Path | None, typer.Option(help="Result of the base: compared on page and in evidence.")
     ] = None,
-    note: Annotated[str, typer.Option(help="Added to the figure's notes.")] = "",
     bundle: Annotated[
         Path | None, typer.Option(help="Also write evidence/eval.json of this bundle.")
     ] = None,
-    against: Annotated[
-        Path | None, typer.Option(help="Result of the base, for fixed and broke in eval.json.")
+    figure: Annotated[
+        str | None, typer.Option(help="Also write benchmarks/results/NAME.json.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds a request may take.")] = 120.0,
-    retries: Annotated[int, typer.Option(min=0, help="Further attempts of a request.")] = 5,
+    measure: Annotated[
+        str, typer.Option(help="The measure that the figure is of.")
+    ] = "execution_accuracy",
+    note: Annotated[str, typer.Option(help="Added to the figure's notes.")] = "",
 ) -> None:
-    """Ask the server at BASE_URL every question of DATA, run its SQL and say how often it is right.
+    """Ask a model every question of DATA, run its SQL and say how often it is right.
 
     An evaluation that was stopped goes on where it was when called again with the same arguments.
     """
-    logging.getLogger("sqlglot").setLevel(logging.ERROR)
-    try:
-        check_figure(figure, api_key)
+    with mistakes_said():
+        check_figure(figure, measure)
+        if output and output.suffix == ".html":
+            fail("--output is the JSON result; its page is written beside it as .html")
+        if bundle:
+            read_bundle(bundle)
         if (base_url is None) == (predictions is None):
             fail("give either --base-url or --predictions")
-        server = predictions or Server(
-            check_base_url(base_url or ""),
-            api_key=check_api_key(api_key),
-            concurrency=concurrency,
-            timeout_seconds=timeout,
-            retries=retries,
+        if predictions and (cache or model or logprobs or extra_body != "{}"):
+            fail(
+                "--predictions asks no server: --cache, --model, --logprobs, --extra-body don't fit"
+            )
+        source: Served | Predictions = (
+            Predictions(predictions)
+            if predictions
+            else Served(
+                Server(
+                    check_base_url(base_url or ""),
+                    api_key=check_api_key(api_key),
+                    concurrency=concurrency,
+                    timeout_seconds=timeout,
+                    retries=retries,
+                ),
+                APIS[api],
+                Asked(model, max_tokens, logprobs, read_extra_body(extra_body)),
+                cache,
+            )
         )
+        judging = Judging(permute_columns=permute_columns, limits=Limits(query_timeout, max_rows))
+        if ves:
+            judging = judging.plus("ves")
         plan = Plan(
-            server,
-            APIS[api],
-            Asked(model, max_tokens),
+            source,
             data,
-            databases=databases,
+            databases=databases
+            if databases and "://" in databases
+            else databases and Path(databases),
             schemas=schemas,
             limit=limit,
             output=output,
+            judging=judging,
+            with_suite=suite,
+            embed=load_embedder(embedding_model) if similarity or embedding_model else None,
+            train=train,
         )
-        result, path = evaluate(plan, say)
-        report(result, path, figure=figure, note=note)
+        base = load_record(against) if against else None
+        record, path = evaluate(plan, say)
+        say(f"result {path}")
+        if page:
+            say(f"page {write_page_of(record, path, base)}")
         if bundle:
-            say(f"evidence {write_evidence(result, bundle, against)}")
-    except MISTAKES as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"can't read or write {error.filename or 'a file'}: {error.strerror or error}")
-    except KeyboardInterrupt:
-        say("stopped; the same command goes on from the answers so far")
-        raise typer.Exit(INTERRUPTED) from None
+            say(f"evidence {write_evidence(record, bundle, base)}")
+        if figure:
+            say(f"figure {write_result_figure(record, figure, note, measure)}")
+        report(record, path)
 
 
-def check_figure(figure: str | None, api_key: str | None) -> None:
-    """Refuse what a figure must not hold: it records the command, and is committed."""
-    if figure is None:
-        return
-    if not FIGURE_NAME.fullmatch(figure):
+def read_extra_body(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        fail(f"--extra-body is not JSON: {error}")
+    if not isinstance(found, dict):
+        fail(f"--extra-body must be a JSON object, is {type(found).__name__}")
+    return found
+
+
+def check_figure(figure: str | None, measure: str) -> None:
+    """Refuse a figure that could not be written after hours of work."""
+    if figure is not None and not FIGURE_NAME.fullmatch(figure):
         fail(f"--figure {figure!r} must match {FIGURE_NAME.pattern}")
-    if api_key and api_key in command_line():
-        fail("--figure records the command: give the key as SQLWRIGHT_API_KEY, not --api-key")
+    if measure not in MEASURES:
+        fail(f"--measure {measure!r} is unknown; known: {', '.join(MEASURES)}")
 
 
-def report(result: Result, path: Path, *, figure: str | None, note: str) -> None:
-    """Print table and summary; say on stderr what the reader of a score must know."""
-    if result.num_errors:
-        errors = (answer.error for answer in result.answers if answer.error)
-        say(f"{result.num_errors} requests failed and count as wrong; the first: {next(errors)}")
-    if len(result.versions_used) > 1:
-        say(f"more than one version answered: {', '.join(result.versions_used)}")
-    if figure:
-        say(f"figure {write_result_figure(result, figure, note)}")
-    Console().print(table(result))
-    print(summary(result, path))
+def write_page_of(record: Record, path: Path, base: Record | None) -> Path:
+    comparison = against_base(record, base) if base else None
+    target = path.with_suffix(".html")
+    write_page(record, target, comparison)
+    return target
+
+
+def report(record: Record, path: Path) -> None:
+    """Print tables and summary; say on stderr what the reader of a score must know."""
+    for note in record["notes"]:
+        say(note)
+    console = Console()
+    console.print(table(record))
+    console.print(group_table(record, "hardness"))
+    if record["error_classes"]:
+        console.print(error_table(record))
+    print(summary(record, path))
+
+
+@app.command("compare")
+def compare_command(
+    a: Annotated[Path, typer.Argument(help="Result of the reference.")],
+    b: Annotated[Path, typer.Argument(help="Result of the candidate.")],
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MEASURE>=POINTS of change, MEASURE.low>=…, MEASURE.value>=…; repeatable."
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file of the comparison.")] = None,
+    page: Annotated[Path | None, typer.Option(help="HTML page of B with the comparison.")] = None,
+) -> None:
+    """Say what B fixed and broke of A.
+
+    Exits with 1 if a gate fails, with 2 if the input is at fault.
+    """
+    with mistakes_said():
+        verdict = compare_results(a, b, gate or [])
+        comparison = verdict.record()
+        if output:
+            output.write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf-8")
+        if page:
+            record = load_record(b)
+            check_whole(record, b)
+            write_page(record, page, comparison_record(verdict.comparison))
+        Console().print(verdict.render())
+        print(verdict.summary())
+        if not verdict.passed:
+            raise typer.Exit(GATE_FAILED)
+
+
+@app.command("page")
+def page_command(
+    result: Annotated[Path, typer.Argument(help="Result of an evaluation.")],
+    against: Annotated[Path | None, typer.Option(help="Result to compare with.")] = None,
+) -> None:
+    """Write an earlier result as an HTML page beside it."""
+    with mistakes_said():
+        record, base = load_record(result), load_record(against) if against else None
+        check_whole(record, result)
+        print(write_page_of(record, result, base))
 
 
 def run() -> None:
-    typer.run(main)
+    """`sqlwright-eval --data …` is short for `sqlwright-eval run --data …`."""
+    if sys.argv[1:2] and sys.argv[1].startswith("--") and sys.argv[1] != "--help":
+        sys.argv.insert(1, "run")
+    # As Ctrl-C: else worker processes would go on with a query that hangs.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    app()
 
 
 if __name__ == "__main__":

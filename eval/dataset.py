@@ -1,15 +1,17 @@
-"""The questions of an evaluation, each with its database file and its schema.
+"""The questions of an evaluation, each with its database and its schema.
 
-Knows nothing of servers or scores.
+Knows nothing of models or scores.
 """
 
+import hashlib
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from eval.task import samples
 from eval.task.bundle import sha256_file
@@ -31,12 +33,20 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class Question:
-    """An example with the database that judges it and the schema that the model sees."""
+    """An example with the database that judges it and the schema that the model sees.
+
+    `database` is a SQLite file, or the SQLAlchemy URL of a database on a server.
+    """
 
     example: Example
-    database: Path
+    database: Path | str
     ddl: str
     schema: Schema
+
+    @property
+    def dialect(self) -> str:
+        """sqlglot's name of the dialect that gold and predicted queries are written in."""
+        return resolve_dialect(self.example.dialect)
 
 
 @dataclass(frozen=True)
@@ -48,70 +58,108 @@ class Dataset:
     questions: tuple[Question, ...]
 
 
+@dataclass(frozen=True)
+class Folders:
+    """Where databases and schemas lie; `databases` may be a URL with `{db_id}` in it."""
+
+    databases: Path | str
+    schemas: Path
+
+    def database(self, db_id: str) -> Path | str:
+        if isinstance(self.databases, str):
+            from eval.live.url import url_of  # SQLAlchemy is slow to import, and few runs need it
+
+            return url_of(self.databases, db_id)
+        return self.databases / f"{db_id}.sqlite"
+
+
 @contextmanager
 def open_dataset(
-    data: str,
+    data: str | Sequence[Example],
     *,
-    databases: Path | None = None,
+    databases: Path | str | None = None,
     schemas: Path | None = None,
     limit: int | None = None,
 ) -> Iterator[Dataset]:
-    """The first `limit` questions of the JSONL file `data`, or of the samples' test split.
+    """The first `limit` questions of a JSONL file, of the samples' test split (`samples`), or of
+    a list of examples.
 
     Databases (`DB_ID.sqlite`) and schemas (`DB_ID.sql`) lie in `databases/` and `schemas/` beside
-    the file unless told; without a schema file the database file says what its tables are. The
-    samples' databases are built in a temporary folder, which lasts as long as this context.
+    the file unless told; `databases` may be the URL of a PostgreSQL or MariaDB server, with
+    `{db_id}` where the name of the database goes. Without a schema file the database says what
+    its tables are. The samples' databases are built in a temporary folder, which lasts as long as
+    this context.
 
     Raises:
         DatasetError, ExampleError, DdlError: the message names the file, line or database.
+        LiveDatabaseError: a server can't be reached.
     """
     with tempfile.TemporaryDirectory(prefix="sqlwright-eval-") as work:
-        path = Path(data)
+        path = Path(data) if isinstance(data, str) else None
         if data == SAMPLES:
             path = samples.FOLDER / "test.jsonl"
             samples.build_databases(Path(work))
             databases, schemas = Path(work), Path(work)
-        databases = databases or path.parent / "databases"
-        schemas = schemas or path.parent / "schemas"
-        examples = load_examples(path)[:limit]
-        name = f"samples/{path.name}" if data == SAMPLES else path.name
-        questions = tuple(_questions(examples, databases, schemas, name))
-        yield Dataset(name, sha256_file(path), questions)
+        beside = path.parent if path else Path()
+        folders = Folders(databases or beside / "databases", schemas or beside / "schemas")
+        examples = (load_examples(path) if path else list(cast(Sequence[Example], data)))[:limit]
+        name = f"samples/{path.name}" if path and data == SAMPLES else path.name if path else "list"
+        questions = tuple(_questions(examples, folders, name))
+        yield Dataset(name, sha256_file(path) if path else _sha256(examples), questions)
 
 
-def _questions(
-    examples: list[Example], databases: Path, schemas: Path, name: str
-) -> Iterator[Question]:
-    read = cache(lambda db_id: _read_schema(db_id, databases, schemas))
+def _sha256(examples: Sequence[Example]) -> str:
+    return hashlib.sha256(repr(examples).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _questions(examples: Sequence[Example], folders: Folders, name: str) -> Iterator[Question]:
+    if not examples:
+        raise DatasetError(f"{name}: holds no examples")
+    read = cache(lambda db_id, dialect: _read_schema(db_id, folders, dialect))
+    seen: set[str] = set()
     for example in examples:
-        _check(example, databases, where=f"{name}: item {example.id!r}")
-        ddl, schema = read(example.db_id)
-        yield Question(example, databases / f"{example.db_id}.sqlite", ddl, schema)
+        where = f"{name}: item {example.id!r}"
+        if example.id in seen:
+            raise DatasetError(f"{where}: the id stands there twice; ids must be unique")
+        seen.add(example.id)
+        database = _database(example, folders, where=where)
+        yield Question(example, database, *read(example.db_id, resolve_dialect(example.dialect)))
 
 
-def _check(example: Example, databases: Path, *, where: str) -> None:
-    if resolve_dialect(example.dialect) != "sqlite":
-        raise DatasetError(f"{where}: dialect {example.dialect!r}; only sqlite can be judged here")
+def _database(example: Example, folders: Folders, *, where: str) -> Path | str:
     if Path(example.db_id).name != example.db_id:
         raise DatasetError(f"{where}: db_id {example.db_id!r} must be a plain file name")
-    path = databases / f"{example.db_id}.sqlite"
-    if not path.is_file():
-        raise DatasetError(f"{where}: no database file {path}; --databases names their folder")
+    database = folders.database(example.db_id)
+    engine = "sqlite"
+    if isinstance(database, str):
+        engine = resolve_dialect(database.partition("://")[0].partition("+")[0])
+    elif not database.is_file():
+        raise DatasetError(f"{where}: no database file {database}; --databases names their folder")
+    if resolve_dialect(example.dialect) != engine:
+        raise DatasetError(
+            f"{where}: its SQL is of dialect {example.dialect!r}, its database speaks {engine}; "
+            "--databases takes a folder of SQLite files or a postgresql:// or mysql:// URL"
+        )
+    return database
 
 
-def _read_schema(db_id: str, databases: Path, schemas: Path) -> tuple[str, Schema]:
-    path = schemas / f"{db_id}.sql"
+def _read_schema(db_id: str, folders: Folders, dialect: str) -> tuple[str, Schema]:
+    path = folders.schemas / f"{db_id}.sql"
     if not path.is_file():
-        return _schema_of_database(databases / f"{db_id}.sqlite")
+        return _schema_of_database(folders.database(db_id))
     try:
         ddl = path.read_text(encoding="utf-8")
-        return ddl, parse_ddl(ddl)
+        return ddl, parse_ddl(ddl, dialect)
     except ValueError as error:
         raise DatasetError(f"{path}: {error}") from error
 
 
-def _schema_of_database(database: Path) -> tuple[str, Schema]:
+def _schema_of_database(database: Path | str) -> tuple[str, Schema]:
     """Read through the DDL where that parses: a server reads it so, and names types its way."""
+    if isinstance(database, str):
+        from eval.live.database import schema_of
+
+        return schema_of(database)
     ddl = ddl_from_sqlite(database)
     try:
         return ddl, parse_ddl(ddl)

@@ -1,39 +1,56 @@
-"""Scores of predicted queries: runs them in worker processes, then takes the mean of each verdict.
-
-Knows nothing of servers: predictions come as text.
-"""
+"""Every measure on every prediction, in worker processes. Knows nothing of servers or reports."""
 
 import logging
-import multiprocessing
-import os
-import re
-import resource
-import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
-from typing import TypeVar
+from pathlib import Path
+from typing import TypeVar, overload
 
 from eval.dataset import Question
-from eval.stats import Measure, clustered_mean
-from eval.task.sql import check_sql, normalize_sql
-from eval.task.sqlite_judge import JudgeError, Verdict, judge, open_readonly, run_query
+from eval.execution import Database, Limits, Target, open_database
+from eval.golds import GoldFacts, gold_facts
+from eval.measures import execution, text
+from eval.measures.context import Context, Embed, Measure
+from eval.measures.exact_set import exact_set_match
+from eval.measures.similarity import Pair, answer_pair, cosines, sql_pair
+from eval.preview import preview
+from eval.queries.diagnose import diagnose
+from eval.record import Preview
+from eval.task.sqlite_judge import JudgeError
+from eval.workers import Tick, run_chunks
 
-JUDGE = (
-    "SQLite execution; bags of rows, order only where the gold query has a top-level ORDER BY, "
-    "columns in their order, floats to 9 digits"
-)
+HEADLINE = "execution_accuracy"
 CHUNK = 32
-# Address space of one worker: a predicted query that asks for more is wrong, not the end.
-WORKER_BYTES = 4 << 30
-NO_STATEMENT = re.compile(r"(?:[\s;\ufeff]|--[^\n]*+|(?>/\*.*?(?:\*/|\Z)))*+", re.DOTALL)
+# Facts on golds need a copy of the database, made once a chunk.
+GOLD_CHUNK = 256
+# What a query's time limit leaves to parsing, comparing and the measures that need no database.
+GRACE_SECONDS = 20.0
 
 T = TypeVar("T")
 R = TypeVar("R")
-Tick = Callable[[int], None]
+Open = Callable[[Target], Database]
+
+# Always taken, in the order of the report.
+DEFAULT: tuple[Measure, ...] = (
+    execution.execution_accuracy,
+    execution.execution_accuracy_nonempty,
+    execution.runs,
+    text.valid_sql,
+    text.exact_match,
+    text.canonical_match,
+    exact_set_match,
+    execution.execution_accuracy_spider,
+    execution.execution_accuracy_bird,
+)
+# Taken where the caller asks.
+ON_REQUEST: tuple[Measure, ...] = (execution.test_suite_accuracy, execution.ves)
+BY_NAME = {measure.__name__: measure for measure in (*DEFAULT, *ON_REQUEST)}
+# Taken after judging, in one process with its model.
+SIMILARITY = ("semantic_similarity_sql", "semantic_similarity_rows")
+MEASURES = (*BY_NAME, *SIMILARITY)
 
 
 class ScoreError(RuntimeError):
@@ -41,198 +58,238 @@ class ScoreError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
+class Judging:
+    """What is measured, and how far a query may go."""
+
+    measures: tuple[str, ...] = tuple(measure.__name__ for measure in DEFAULT)
+    permute_columns: bool = False
+    limits: Limits = field(default_factory=Limits)
+    with_similarity: bool = False
+
+    def plus(self, name: str) -> "Judging":
+        """The same with one more measure, of those `ON_REQUEST`."""
+        return replace(self, measures=(*self.measures, name))
+
+    @property
+    def seconds_per_item(self) -> float:
+        """After which a worker is killed: a gold and a predicted query that go to their limits."""
+        return 2 * self.limits.timeout_seconds + GRACE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One prediction to judge; `failure` says why there is none."""
+
+    question: Question
+    predicted: str
+    failure: str | None = None
+    suite: Sequence[Path] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """All verdicts on one prediction; `error` is what the database said of it."""
+    """All that judging found of one prediction; see `eval.record.Item` for the fields."""
 
-    db_id: str
-    correct: bool
-    runs: bool
-    exact: bool
-    valid: bool
-    gold_has_rows: bool
+    gold: str
+    scores: dict[str, float | None]
     error: str | None = None
+    error_classes: tuple[str, ...] = ()
+    gold_answer: Preview | None = None
+    predicted_answer: Preview | None = None
+    pairs: tuple[Pair | None, Pair | None] | None = None  # texts of queries and answers, to embed
+
+    @property
+    def correct(self) -> bool:
+        return self.scores.get("execution_accuracy") == 1.0
 
 
-def execution_accuracy(outcomes: Sequence[Outcome]) -> Measure | None:
-    """Share of predictions that return the gold query's rows (EX).
-
-    "Execution accuracy" of Zhong, Yu and Klein, "Semantic Evaluation for Text-to-SQL with
-    Distilled Test Suites" (2020), on one database, rows compared as bags, as there; BIRD (Li et
-    al. 2023) compares sets. Unlike there, columns keep their order.
-    """
-    return _share(outcomes, lambda outcome: outcome.correct)
-
-
-def runs(outcomes: Sequence[Outcome]) -> Measure | None:
-    """Share of predictions that the database executes without an error.
-
-    One minus the execution errors of Scholak et al., "PICARD" (2021).
-    """
-    return _share(outcomes, lambda outcome: outcome.runs)
-
-
-def exact_match(outcomes: Sequence[Outcome]) -> Measure | None:
-    """Share of predictions whose text equals the gold query's after `normalize_sql` (EM).
-
-    "Logical form accuracy" of Zhong et al., "Seq2SQL" (2017), less spelling; not Spider's exact
-    set match (Yu et al. 2018), which compares clauses as sets and ignores values.
-    """
-    return _share(outcomes, lambda outcome: outcome.exact)
-
-
-def valid_sql(outcomes: Sequence[Outcome]) -> Measure | None:
-    """Share of predictions that are one read-only query over the schema, as
-    `eval.task.sql.check_sql` defines it; asked here, whatever the server says."""
-    return _share(outcomes, lambda outcome: outcome.valid)
-
-
-def execution_accuracy_nonempty(outcomes: Sequence[Outcome]) -> Measure | None:
-    """Execution accuracy over the questions whose gold answer holds a row; None without any.
-
-    Our own row beside EX: an empty answer equals every other one, also that of a wrong query.
-    """
-    return execution_accuracy([outcome for outcome in outcomes if outcome.gold_has_rows])
-
-
-MEASURES = (execution_accuracy, runs, exact_match, valid_sql, execution_accuracy_nonempty)
-
-
-def measure_all(outcomes: Sequence[Outcome]) -> dict[str, Measure]:
-    """Every measure by its function's name, with standard errors clustered by database."""
-    found = {function.__name__: function(outcomes) for function in MEASURES}
-    return {name: measure for name, measure in found.items() if measure is not None}
-
-
-def _share(outcomes: Sequence[Outcome], verdict: Callable[[Outcome], bool]) -> Measure | None:
-    if not outcomes:
-        return None
-    values = [float(verdict(outcome)) for outcome in outcomes]
-    return clustered_mean(values, [outcome.db_id for outcome in outcomes])
-
-
-def check_golds(questions: Sequence[Question], tick: Tick = lambda _: None) -> list[bool]:
-    """True for each question whose gold query returns rows.
+def check_golds(
+    questions: Sequence[Question], judging: Judging, tick: Tick = lambda _: None
+) -> list[GoldFacts]:
+    """What every question's gold queries answer on their database.
 
     Raises:
         ScoreError: a gold query fails; the message names the item.
     """
-    answers = _in_workers(_run_golds, questions, questions, tick)
-    for question, (_, error) in zip(questions, answers, strict=True):
-        if error is not None:
-            name = question.database.name
-            raise ScoreError(f"item {question.example.id!r}: gold query fails on {name}: {error}")
-    return [has_rows for has_rows, _ in answers]
+    function = partial(_facts_of, judging=judging)
+    found = _by_database(function, questions, questions, _lost_gold, judging, tick, size=GOLD_CHUNK)
+    for question, facts in zip(questions, found, strict=True):
+        if facts.error is not None:
+            raise ScoreError(f"item {question.example.id!r}: gold query fails: {facts.error}")
+    return found
 
 
 def judge_all(
-    questions: Sequence[Question],
-    predictions: Sequence[str],
-    gold_has_rows: Sequence[bool],
-    tick: Tick = lambda _: None,
+    cases: Sequence[Case], judging: Judging, tick: Tick = lambda _: None
 ) -> list[Outcome]:
-    """The outcome of each prediction, in order.
+    """The outcome of each case, in order.
 
     Raises:
         ScoreError: a gold query fails; the message names the item.
     """
-    cases = list(zip(questions, predictions, gold_has_rows, strict=True))
-    return _in_workers(_judge_cases, cases, questions, tick)
+    questions = [case.question for case in cases]
+    function = partial(_judge_chunk, judging=judging)
+    lost = partial(_lost_case, judging=judging)
+    return _by_database(function, cases, questions, lost, judging, tick)
 
 
-def _run_golds(questions: list[Question]) -> list[tuple[bool, str | None]]:
-    with closing(open_readonly(questions[0].database)) as db:
-        answers = [run_query(db, question.example.sql) for question in questions]
-    return [(bool(answer.rows), answer.error) for answer in answers]
+def _facts_of(questions: list[Question], judging: Judging) -> list[GoldFacts]:
+    golds = [question.example.golds for question in questions]
+    return gold_facts(questions[0].database, golds, judging.limits)
 
 
-def _judge_cases(cases: list[tuple[Question, str, bool]]) -> list[Outcome]:
-    return [outcome_of(*case) for case in cases]
+def _lost_gold(_: Question, reason: str) -> GoldFacts:
+    return GoldFacts(error=reason)
 
 
-def outcome_of(question: Question, predicted: str, gold_has_rows: bool) -> Outcome:
-    """Judge one prediction; a text without a statement is wrong, though SQLite takes it for a
-    query without rows.
+def _lost_case(case: Case, reason: str, judging: Judging) -> Outcome:
+    """A prediction that took its worker down is wrong."""
+    gold = case.question.example.sql
+    scores: dict[str, float | None] = dict.fromkeys(judging.measures, 0.0)
+    pairs = (None, None) if judging.with_similarity else None
+    found = "timed_out" if reason.startswith("over ") else "other_execution_error"
+    return Outcome(gold, scores, reason, (found,), pairs=pairs)
+
+
+def _judge_chunk(cases: list[Case], judging: Judging) -> list[Outcome]:
+    """Judge cases that share a database."""
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)
+    with _opened(judging.limits) as open_:
+        return [judge_case(case, open_, judging) for case in cases]
+
+
+@contextmanager
+def _opened(limits: Limits) -> Iterator[Open]:
+    """A way to open each database once; all are closed at the end."""
+    databases: dict[Target, Database] = {}
+
+    def open_(target: Target) -> Database:
+        if target not in databases:
+            databases[target] = open_database(target, limits)
+        return databases[target]
+
+    try:
+        yield open_
+    finally:
+        for database in databases.values():
+            database.close()
+
+
+class LazySuite(Sequence[Database]):
+    """Generated databases, each opened when it is looked at: most predictions fail before."""
+
+    def __init__(self, paths: Sequence[Path], open_: Open) -> None:
+        self._paths = paths
+        self._open = open_
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, place: int) -> Database: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Database]: ...
+    def __getitem__(self, place: int | slice) -> Database | Sequence[Database]:
+        if isinstance(place, slice):
+            return LazySuite(self._paths[place], self._open)
+        return self._open(self._paths[place])
+
+
+def judge_case(case: Case, open_: Open, judging: Judging) -> Outcome:
+    """Take every measure of one prediction; of several gold queries the best counts for each.
 
     Raises:
         ScoreError: the gold query fails.
     """
-    example = question.example
-    verdict = _verdict(question, predicted)
+    question = case.question
+    context = Context(
+        question,
+        open_(question.database),
+        suite=LazySuite(case.suite, open_),
+        permute_columns=judging.permute_columns,
+    )
+    try:
+        scores = {name: _best(BY_NAME[name], case, context) for name in judging.measures}
+        gold = _nearest_gold(case, context)
+    except JudgeError as error:
+        raise ScoreError(f"item {question.example.id!r}: {error}") from error
+    expected, found = context.run(gold), context.run(case.predicted)
+    is_right = scores.get(HEADLINE) == 1.0 and scores.get("test_suite_accuracy") != 0.0
+    pairs = sql_pair(case.predicted, gold, dialect=question.dialect), answer_pair(expected, found)
     return Outcome(
-        example.db_id,
-        correct=verdict.correct,
-        runs=verdict.runs,
-        exact=_is_exact(predicted, example.sql),
-        valid=_is_valid(predicted, question),
-        gold_has_rows=gold_has_rows,
-        error=verdict.error,
+        gold,
+        scores,
+        case.failure or found.error,
+        () if is_right else _classes(case, gold, found.error),
+        preview(expected),
+        preview(found),
+        pairs if judging.with_similarity else None,
     )
 
 
-def _verdict(question: Question, predicted: str) -> Verdict:
-    if not holds_statement(predicted):
-        return Verdict(correct=False, runs=False, error="holds no statement")
-    try:
-        return judge(question.database, question.example.sql, predicted)
-    except JudgeError as error:
-        raise ScoreError(f"item {question.example.id!r}: {error}") from error
-    except MemoryError:
-        return Verdict(correct=False, runs=False, error="out of memory")
+def _best(measure: Measure, case: Case, context: Context) -> float | None:
+    """The best score of the prediction against any gold query; None where none gives one."""
+    best: float | None = None
+    for gold in case.question.example.golds:
+        score = measure(case.predicted, gold, context)
+        if score is not None and (best is None or score > best):
+            best = score
+        if best == 1.0:
+            break
+    return best
 
 
-def _is_exact(predicted: str, gold: str) -> bool:
-    with suppress(TypeError):  # of sqlglot's compiled parser, on `a LIKE b ->`
-        return normalize_sql(predicted) == normalize_sql(gold)
-    return False
+def _nearest_gold(case: Case, context: Context) -> str:
+    """The gold query to compare with: the first that the prediction matches, else the first."""
+    first, *others = case.question.example.golds
+    matching = (g for g in others if execution.execution_accuracy(case.predicted, g, context))
+    is_first = not others or execution.execution_accuracy(case.predicted, first, context)
+    return first if is_first else next(matching, first)
 
 
-def _is_valid(predicted: str, question: Question) -> bool:
-    with suppress(TypeError):  # as above
-        return check_sql(predicted, question.schema).valid
-    return False
+def _classes(case: Case, gold: str, error: str | None) -> tuple[str, ...]:
+    if case.failure is not None:
+        return ("no_prediction",)
+    question = case.question
+    return diagnose(
+        case.predicted, gold, question.schema, dialect=question.dialect, execution_error=error
+    )
 
 
-def holds_statement(sql: str) -> bool:
-    """False for a text of white space, comments and semicolons only."""
-    return not NO_STATEMENT.fullmatch(sql)
+def add_similarity(outcomes: Sequence[Outcome], embed: Embed) -> list[Outcome]:
+    """The outcomes with the similarity of queries and of answers, all texts embedded at once."""
+    queries, answers = zip(*(outcome.pairs or (None, None) for outcome in outcomes), strict=True)
+    by_sql, by_rows = cosines(queries, embed), cosines(answers, embed)
+    return [
+        replace(
+            outcome,
+            scores=outcome.scores | dict(zip(SIMILARITY, similarities, strict=True)),
+        )
+        for outcome, *similarities in zip(outcomes, by_sql, by_rows, strict=True)
+    ]
 
 
-def _in_workers(
+def _by_database(
     function: Callable[[list[T]], list[R]],
     items: Sequence[T],
     questions: Sequence[Question],
+    on_lost: Callable[[T, str], R],
+    judging: Judging,
     tick: Tick,
+    size: int = CHUNK,
 ) -> list[R]:
-    """Apply `function` to chunks of items on one database, one process a core; keep the order."""
-    chunks = _chunks(questions)
+    """`function` of chunks of items on one database each, in worker processes; keeps the order."""
+    places = _chunks(questions, size)
+    chunks = [[items[place] for place in chunk] for chunk in places]
+    seconds = judging.seconds_per_item
+    found = run_chunks(function, chunks, on_lost, seconds_per_item=seconds, tick=tick)
     results: dict[int, R] = {}
-    workers = min(os.cpu_count() or 1, len(chunks))
-    # Spawned, because a fork of a process with threads may hang.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, mp_context=spawn, initializer=_start_worker, initargs=(WORKER_BYTES,)
-    ) as pool:
-        try:
-            found = pool.map(function, [[items[i] for i in chunk] for chunk in chunks])
-            for chunk, part in zip(chunks, found, strict=True):
-                results.update(zip(chunk, part, strict=True))
-                tick(len(chunk))
-        except BrokenProcessPool as error:
-            raise ScoreError("a judging process was killed; is there enough memory?") from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [results[i] for i in range(len(items))]
+    for chunk, part in zip(places, found, strict=True):
+        results.update(zip(chunk, part, strict=True))
+    return [results[place] for place in range(len(items))]
 
 
-def _chunks(questions: Sequence[Question]) -> list[list[int]]:
+def _chunks(questions: Sequence[Question], size: int) -> list[list[int]]:
     order = sorted(range(len(questions)), key=lambda i: questions[i].example.db_id)
     groups = [list(g) for _, g in groupby(order, key=lambda i: questions[i].example.db_id)]
-    return [group[i : i + CHUNK] for group in groups for i in range(0, len(group), CHUNK)]
-
-
-def _start_worker(max_bytes: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
-    logging.getLogger("sqlglot").setLevel(logging.ERROR)
-    with suppress(ValueError, OSError):  # not every system has the limit
-        resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
+    return [group[i : i + size] for group in groups for i in range(0, len(group), size)]

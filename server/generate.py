@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from eval.task.prompt import PromptFormat, extract_sql
+from eval.task.prompt import BASE_FORMAT, extract_sql
 from eval.task.sql import SqlCheck, Violation, check_sql
 from server.adapters.table import AdapterTable, Served
 from server.confidence import raw_confidence
@@ -18,13 +18,6 @@ from server.metrics import Metrics
 from server.schemas import GenerateRequest, GenerateResponse, Usage, ViolationOut
 
 log = structlog.get_logger()
-# The base model has no bundle that says how to ask it: its own chat template, SQLite's dialect.
-BASE_FORMAT = PromptFormat(
-    "Tables of a {dialect} database:\n{schema}\n\n"
-    "Write one {dialect} SELECT query that answers this question. Answer with SQL only.\n"
-    "{question}",
-    "columns",
-)
 BASE_DIALECT = "sqlite"
 
 

@@ -23,7 +23,7 @@ UNWANTED = ("torchvision", "torchaudio", "torchcodec")
 # How pip's versions say that they reached nobody.
 OFFLINE = ("NewConnectionError", "NameResolutionError", "name resolution", "ProxyError",
            "Failed to resolve", "timed out")  # fmt: skip
-EXTRAS = {"serve": ("server",), "all": ("server", "trainer", "eval", "bench", "dev")}
+EXTRAS = {"serve": ("server",), "all": ("server", "trainer", "eval", "harness", "bench", "dev")}
 
 
 class InstallError(RuntimeError):

@@ -17,7 +17,7 @@ class ExampleError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A question on one database with its gold query."""
+    """A question on one database with its gold query; `alternatives` are right as well."""
 
     id: str
     db_id: str
@@ -25,6 +25,12 @@ class Example:
     sql: str
     dialect: str = "sqlite"
     source: str = ""
+    alternatives: tuple[str, ...] = ()
+
+    @property
+    def golds(self) -> tuple[str, ...]:
+        """All queries that answer the question, `sql` first."""
+        return (self.sql, *self.alternatives)
 
 
 FIELDS = tuple(field.name for field in fields(Example))
@@ -50,10 +56,15 @@ def _read_lines(path: Path) -> Iterator[Example]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _parse_line(line, where=f"{path}:{number}")
+                yield parse_example(line, where=f"{path}:{number}")
 
 
-def _parse_line(line: str, *, where: str) -> Example:
+def parse_example(line: str, *, where: str) -> Example:
+    """Read one line of a data file; `where` begins the message of an error.
+
+    Raises:
+        ExampleError: the line is malformed.
+    """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -64,6 +75,7 @@ def _parse_line(line: str, *, where: str) -> Example:
         raise ExampleError(f"{where}: missing field {missing[0]!r}")
     if unknown := sorted(set(row) - set(FIELDS)):
         raise ExampleError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(FIELDS)}")
+    alternatives = _alternatives(row.pop("alternatives", []), where=where)
     for name, value in row.items():
         if not isinstance(value, str):
             raise ExampleError(f"{where}: field {name!r} must be text, is {type(value).__name__}")
@@ -71,4 +83,10 @@ def _parse_line(line: str, *, where: str) -> Example:
         resolve_dialect(row.get("dialect", "sqlite"))
     except DialectError as error:
         raise ExampleError(f"{where}: field 'dialect': {error}") from error
-    return Example(**row)
+    return Example(**row, alternatives=alternatives)
+
+
+def _alternatives(value: object, *, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(sql, str) for sql in value):
+        raise ExampleError(f"{where}: field 'alternatives' must be a list of SQL texts")
+    return tuple(value)

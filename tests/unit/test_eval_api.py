@@ -1,11 +1,14 @@
-"""What is sent for a question and what is taken from the answer, for both routes."""
+"""What is sent for a question and what is taken from the answer, for the three routes."""
 
 import json
+import math
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from eval.api import APIS, Answer, Asked, read_answer, request_key
+from eval.ask.api import APIS, Answer, Api, Asked, answer_from, read_answer, request_key
 from eval.dataset import Question
 from eval.task.example import Example
 from eval.task.prompt import PromptFormat
@@ -18,7 +21,12 @@ QUESTION = Question(
     DDL,
     parse_ddl(DDL),
 )
-GENERATE, COMPLETIONS = APIS["generate-sql"], APIS["completions"]
+GENERATE, COMPLETIONS, CHAT = APIS["generate-sql"], APIS["completions"], APIS["chat"]
+
+
+def question_in(dialect: str, ddl: str = DDL, text: str = "How many singers?") -> Question:
+    example = Example("a1", "band", text, "SELECT 1", dialect)
+    return Question(example, Path("band.sqlite"), ddl, QUESTION.schema)
 
 
 def test_generate_sql_sends_the_question_with_its_ddl():
@@ -39,12 +47,57 @@ def test_completions_sends_the_prompt_that_adapters_are_trained_on():
     }
 
 
-@pytest.mark.parametrize("api", [GENERATE, COMPLETIONS])
+@pytest.mark.parametrize("api", APIS.values())
 def test_without_a_model_the_server_chooses(api):
     assert "model" not in api.body(QUESTION, Asked())
 
 
-@pytest.mark.parametrize("api", [GENERATE, COMPLETIONS])
+def test_the_prompt_names_the_dialect_of_the_question():
+    prompt = COMPLETIONS.body(question_in("postgresql"), Asked())["prompt"]
+    assert prompt == PromptFormat().render(QUESTION.schema, "How many singers?", "postgres")
+
+
+def test_chat_sends_schema_dialect_and_question_and_wants_only_the_query():
+    body = CHAT.body(QUESTION, Asked("gpt", max_tokens=99))
+    system, user = body.pop("messages")
+    assert body == {"temperature": 0, "max_tokens": 99, "model": "gpt"}
+    assert (system["role"], user["role"]) == ("system", "user")
+    assert "exactly one SQLite query" in system["content"]
+    assert "Write only the SQL" in system["content"]
+    assert user["content"] == f"Schema:\n\n{DDL}\n\nQuestion: How many singers?"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "name"),
+    [("sqlite", "SQLite"), ("pg", "PostgreSQL"), ("mariadb", "MySQL"), ("duckdb", "duckdb")],
+)
+def test_chat_calls_the_dialect_by_its_name(dialect, name):
+    system, _ = CHAT.body(question_in(dialect), Asked())["messages"]
+    assert system["content"].startswith(f"You are an expert in {name}. ")
+    assert f"exactly one {name} query" in system["content"]
+
+
+def test_braces_of_a_schema_or_a_question_stay_as_they_are():
+    ddl = "CREATE TABLE t (a TEXT DEFAULT '{dialect} {question} {');"
+    _, user = CHAT.body(question_in("sqlite", ddl, "a\n {ddl}?"), Asked())["messages"]
+    assert user["content"] == f"Schema:\n\n{ddl}\n\nQuestion: a {{ddl}}?"
+
+
+@pytest.mark.parametrize(("api", "wanted"), [(COMPLETIONS, 1), (CHAT, True)])
+def test_token_probabilities_are_asked_for_where_they_are_wanted(api, wanted):
+    assert api.body(QUESTION, Asked(logprobs=True))["logprobs"] == wanted
+    assert "logprobs" not in api.body(QUESTION, Asked())
+
+
+@pytest.mark.parametrize("api", APIS.values())
+def test_extra_fields_are_laid_over_a_body_and_null_takes_one_out(api):
+    extra = {"temperature": None, "max_tokens": None, "max_completion_tokens": 5, "model": "other"}
+    body = api.body(QUESTION, Asked("spider", extra=extra))
+    assert (body["max_completion_tokens"], body["model"]) == (5, "other")
+    assert not body.keys() & {"temperature", "max_tokens"}
+
+
+@pytest.mark.parametrize("api", APIS.values())
 def test_no_request_holds_the_gold_query(api):
     assert "COUNT(*)" not in json.dumps(api.body(QUESTION, Asked("spider")))
 
@@ -84,6 +137,116 @@ def test_an_answer_of_completions(reason, truncated):
     )
 
 
+def chat_answer(message: object, **choice: object) -> Answer:
+    payload = {"model": "gpt-1", "choices": [{"message": message} | choice]}
+    return read_answer(CHAT, json.dumps(payload))
+
+
+@pytest.mark.parametrize(
+    ("content", "predicted"),
+    [
+        ("SELECT 1;", "SELECT 1"),
+        ("Here it is:\n```sql\nSELECT 1;\n```\nIt counts.", "SELECT 1"),
+        ("<think>\n```sql\nSELECT 2\n```\n</think>\n\nSELECT 1", "SELECT 1"),
+        ("so SELECT 2 …</think>SELECT 1", "SELECT 1"),
+        ("<think>I had better SELECT 2", ""),
+        ([{"type": "text", "text": "SELECT"}, {"type": "text", "text": " 1"}], "SELECT 1"),
+        ([{"type": "refusal", "refusal": "no"}], ""),
+        ("", ""),
+        (None, ""),
+        ("SELECT '\ud800\x00'", "SELECT '\ud800\x00'"),
+    ],
+)
+def test_what_a_chat_model_said_at_last_is_the_prediction(content, predicted):
+    assert chat_answer({"role": "assistant", "content": content}) == Answer(
+        predicted, model="gpt-1", truncated=False
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "refusal": "I can't help with that"},
+        {"content": None, "tool_calls": [{"function": {"name": "run", "arguments": "{}"}}]},
+        {"content": None, "reasoning_content": "First I SELECT 1"},
+        {"role": "assistant"},
+    ],
+)
+def test_a_reply_without_content_predicts_nothing(message):
+    assert chat_answer(message, finish_reason="length") == Answer(model="gpt-1", truncated=True)
+
+
+@pytest.mark.parametrize("message", [None, "SELECT 1", {"content": 5}, {"content": ["SELECT 1"]}])
+def test_a_message_of_another_shape_is_an_error(message):
+    assert "is not one of /v1/chat/completions" in (chat_answer(message).error or "")
+
+
+def with_logprobs(api: Api, logprobs: object) -> float | None:
+    choice: dict[str, Any] = {"text": "SELECT 1", "message": {"content": "SELECT 1"}}
+    answer = read_answer(api, json.dumps({"choices": [choice | {"logprobs": logprobs}]}))
+    assert answer.predicted == "SELECT 1"
+    return answer.confidence
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "confidence"),
+    [
+        ([-0.5, -0.25], math.exp(-0.75)),
+        ([0, -0.5], math.exp(-0.5)),
+        ([0.001], 1.0),
+        ([-9999.0], 0.0),
+        ([-math.inf, -1.0], 0.0),
+        ([math.nan], None),
+        ([math.inf, -math.inf], None),
+        ([None, -0.5], None),
+        (["-0.5"], None),
+        ([True], None),
+        ([], None),
+    ],
+)
+def test_a_confidence_is_exp_of_the_summed_log_probabilities(logprobs, confidence):
+    content = [{"token": "x", "logprob": value} for value in logprobs]
+    assert with_logprobs(COMPLETIONS, {"token_logprobs": logprobs}) == confidence
+    assert with_logprobs(CHAT, {"content": content}) == confidence
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [None, [], 3, {}, {"content": None}, {"content": [3]}, {"token_logprobs": 3}, {"content": {}}],
+)
+def test_log_probabilities_of_another_shape_cost_no_answer(logprobs):
+    assert with_logprobs(COMPLETIONS, logprobs) is None
+    assert with_logprobs(CHAT, logprobs) is None
+
+
+@pytest.mark.parametrize("confidence", [-0.1, 1.1, math.nan, math.inf, True, "0.5"])
+def test_a_confidence_that_is_no_probability_is_left_out(confidence):
+    payload = {"sql_query": "SELECT 1", "confidence": confidence}
+    assert read_answer(GENERATE, json.dumps(payload)) == Answer("SELECT 1")
+
+
+def test_an_answer_is_read_back_from_disk_as_it_was_written():
+    answer = Answer("SELECT 1", None, "m@1", 0.5, True, False, 7, 1.5)
+    assert answer_from(json.loads(json.dumps(asdict(answer)))) == answer
+    assert answer_from(asdict(Answer())) == answer_from({}) == Answer()
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"colour": 1}, "unknown field 'colour'"),
+        ({"predicted": 1}, "field 'predicted' must be text, is int"),
+        ({"truncated": 1}, "field 'truncated' must be bool, is int"),
+        ({"completion_tokens": True}, "field 'completion_tokens' must be int, is bool"),
+        ({"confidence": math.nan}, "field 'confidence' must be within 0..1, is nan"),
+        ({"confidence": 2}, "field 'confidence' must be within 0..1, is 2"),
+    ],
+)
+def test_a_record_that_is_no_answer_is_refused_by_field(record, said):
+    with pytest.raises(ValueError, match=said):
+        answer_from(record)
+
+
 @pytest.mark.parametrize("text", ['{"choices": []}', '{"choices": [{}]}', "{}", "3", "nope"])
 def test_what_is_no_answer_of_completions_is_an_error(text):
     assert read_answer(COMPLETIONS, text) == Answer(
@@ -102,6 +265,8 @@ def test_the_key_of_a_request_tells_apart_all_that_may_change_its_answer():
         (GENERATE, GENERATE.body(QUESTION, Asked("spider"))),
         (COMPLETIONS, COMPLETIONS.body(QUESTION, Asked("spider"))),
         (COMPLETIONS, COMPLETIONS.body(QUESTION, Asked("spider", max_tokens=8))),
+        (COMPLETIONS, COMPLETIONS.body(QUESTION, Asked("spider", logprobs=True))),
+        (CHAT, CHAT.body(QUESTION, Asked("spider"))),
     ]
     keys = [request_key(*body) for body in bodies]
     assert len(set(keys)) == len(bodies)

@@ -1,68 +1,26 @@
 """The client against a real HTTP server on this machine that answers what it was told."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+import os
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import unused_port
 
-from eval.api import APIS, Answer
-from eval.client import (
-    Server,
-    ServerError,
-    ask_all,
-    check_api_key,
-    check_base_url,
-    error_message,
-    retry_after_seconds,
-)
+from eval.ask.api import APIS, Answer
+from eval.ask.client import ask_all
+from eval.ask.connection import Server, ServerError
+from tests.unit.serving import Handler, Script, good, listing, refused, serving
 
 API = APIS["generate-sql"]
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def good(sql: str = "SELECT 1") -> web.Response:
-    return web.json_response({"sql_query": sql, "confidence": 0.5, "valid": True, "model": "m@1"})
-
-
-def refused(status: int, **headers: str) -> web.Response:
-    body = {"error": {"message": "not now", "hint": "later"}}
-    return web.json_response(body, status=status, headers=headers)
-
-
-class Script:
-    """Answers in turn what it was given, the last one for ever, and remembers what it was asked."""
-
-    def __init__(self, *answers: Callable[[], web.Response]) -> None:
-        self.answers = list(answers)
-        self.bodies: list[Any] = []
-        self.headers: list[Mapping[str, str]] = []
-
-    async def __call__(self, request: web.Request) -> web.Response:
-        self.bodies.append(await request.json())
-        self.headers.append(request.headers)
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return answer()
-
-
-@asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[str]:
-    async def route(request):
-        return await handler(request)
-
-    app = web.Application()
-    app.router.add_post("/generate-sql", route)
-    async with TestServer(app) as server:
-        yield str(server.make_url("/"))
 
 
 async def ask(
-    handler: Handler, num_bodies: int = 1, **options: Any
+    handler: Handler, num_bodies: int = 1, models: Handler | None = None, **options: Any
 ) -> tuple[dict[str, Answer], list[float]]:
     """Ask with pauses that take no time; the answers by key and the pauses."""
     pauses: list[float] = []
@@ -71,7 +29,7 @@ async def ask(
     async def sleep(seconds):
         pauses.append(seconds)
 
-    async with serving(handler) as url:
+    async with serving(handler, models) as url:
         server = Server(url, sleep=sleep, jitter=lambda: 0.5, **options)
         bodies = {f"k{i}": {"number": i} for i in range(num_bodies)}
         await ask_all(server, API, bodies, answers.__setitem__)
@@ -111,26 +69,6 @@ async def test_a_pause_of_an_hour_is_not_waited_for():
     assert pauses == []
 
 
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("0", 0.0),
-        ("120", 120.0),
-        ("Fri, 02 Jan 2026 12:01:30 GMT", 90.0),
-        ("Fri, 02 Jan 2026 12:01:30 -0000", 90.0),
-        ("Fri, 02 Jan 2026 11:00:00 GMT", 0.0),
-        ("soon", None),
-        ("-5", None),
-        (None, None),
-    ],
-)
-def test_retry_after_is_read_in_both_forms(header, seconds):
-    assert retry_after_seconds(header, NOON) == seconds
-
-
 async def test_a_permanent_500_is_an_item_with_an_error_and_is_not_asked_again():
     script = Script(lambda: refused(500))
     answers, pauses = await ask(script, 3)
@@ -143,6 +81,30 @@ async def test_retries_end():
     answers, pauses = await ask(script, retries=2)
     assert answers["k0"].error == "503: not now; later"
     assert (len(script.bodies), len(pauses)) == (3, 2)
+
+
+async def test_all_hold_back_while_the_server_wants_a_pause():
+    calls: list[int] = []
+    seen_during_pause: list[int] = []
+
+    async def answer(request):
+        number = (await request.json())["number"]
+        calls.append(number)
+        return refused(429, **{"Retry-After": "9"}) if calls.count(1) == 1 == number else good()
+
+    async def sleep(seconds):
+        for _ in range(50):  # what the others would need to send what they have
+            await asyncio.sleep(0.002)
+        seen_during_pause.extend(calls)
+
+    answers: dict[str, Answer] = {}
+    async with serving(answer) as url:
+        server = Server(url, sleep=sleep, jitter=lambda: 0.5, concurrency=2)
+        bodies = {f"k{i}": {"number": i} for i in range(9)}
+        await ask_all(server, API, bodies, answers.__setitem__)
+    assert set(seen_during_pause) <= {0, 1, 2, 3}
+    assert all(answer.error is None for answer in answers.values())
+    assert (len(answers), len(calls)) == (9, 10)
 
 
 async def test_a_late_404_is_an_item_with_an_error():
@@ -244,7 +206,13 @@ async def test_what_does_not_speak_http_stops_the_evaluation():
 
 @pytest.mark.parametrize(
     ("status", "remedy"),
-    [(401, "SQLWRIGHT_API_KEY"), (404, "--model"), (405, "--api"), (422, "GET /v1/models")],
+    [
+        (401, "SQLWRIGHT_API_KEY"),
+        (404, "--model"),
+        (402, "account"),
+        (405, "--api"),
+        (422, "--model"),
+    ],
 )
 async def test_a_first_answer_that_all_would_get_stops_the_evaluation(status, remedy):
     script = Script(lambda: refused(status))
@@ -263,55 +231,167 @@ async def test_an_answer_that_can_not_be_kept_stops_the_evaluation():
             await ask_all(Server(url), API, {"a": {}, "b": {}}, full_disk)
 
 
-@pytest.mark.parametrize("base", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])
-def test_a_base_url_may_end_as_openai_clients_have_it(base):
-    assert Server(base).url("/v1/completions") == "http://h:1/v1/completions"
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["localhost:8000", "ftp://h", "http://", "h", "", "http://[::1", "http://h:x", "http://h:0"],
-)
-def test_what_is_no_http_address_is_refused(url):
-    with pytest.raises(ServerError, match="must look like http://HOST:PORT"):
-        check_base_url(url)
-
-
-def test_a_password_in_the_address_is_refused_and_not_shown():
+@pytest.mark.parametrize("status", [400, 404, 422])
+async def test_a_missing_model_is_said_with_those_that_the_server_offers(status):
+    models = listing(*({"id": name} for name in ("base", "spider", "spider@0123456789ab")))
+    script = Script(lambda: refused(status, param="model"))
     with pytest.raises(ServerError) as caught:
-        check_base_url("http://me:hunter2@h:1")
-    assert "hunter2" not in str(caught.value)
-
-
-def test_a_key_is_taken_without_the_line_break_of_its_file():
-    assert check_api_key("s3cret\n") == "s3cret"
-    assert check_api_key(" ") is None
-    assert check_api_key(None) is None
-
-
-@pytest.mark.parametrize("key", ["a\nb", "a\x00b", "kéy"])
-def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key):
-    with pytest.raises(ServerError, match="printable ASCII") as caught:
-        check_api_key(key)
-    assert key not in str(caught.value)
+        await ask(script, 5, models, retries=0)
+    assert f"{status}: not now; later; check --model" in str(caught.value)
+    assert "the server offers base, spider, spider@0123456789ab" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("status", "param", "text"),
     [
-        ({"error": {"message": "a", "hint": "b"}}, "a; b"),
-        ({"error": {"message": "a", "hint": None}}, "a"),
-        ({"object": "error", "message": "the model does not exist"}, "the model does not exist"),
-        ({"detail": "Not Found"}, "Not Found"),
-        ({"other": 1}, '{"other": 1}'),
-        ([1], "[1]"),
+        (400, None, "not now"),
+        (400, "ddl", "not now"),
+        (422, "ddl", "not now"),
+        (422, "natural_language_query", "not now"),
+        (400, "number", "maximum context length is 9 tokens"),
+        (400, "input_tokens", "too long"),
+        (413, None, "not now"),
+        (500, None, "not now"),
     ],
 )
-def test_the_message_of_an_error_is_found_in_every_shape(body, said):
-    assert error_message(json.dumps(body)) == said
+async def test_a_refusal_of_the_first_question_alone_is_an_item_with_an_error(status, param, text):
+    body = {"error": {"message": text, "param": param}}
+    script = Script(lambda: web.json_response(body, status=status), good)
+    answers, _ = await ask(script, 3)
+    assert [a.error for a in answers.values()] == [f"{status}: {text}", None, None]
 
 
-def test_an_error_without_json_shows_its_first_words():
-    assert error_message("<h1>Bad\n Gateway</h1>") == "<h1>Bad Gateway</h1>"
-    assert error_message("") == "no message"
-    assert len(error_message("x" * 9999)) == 300
+async def test_a_field_that_the_server_can_not_take_stops_the_evaluation():
+    with pytest.raises(ServerError, match="400: not now"):
+        await ask(Script(lambda: refused(400, param="number")), 5)
+
+
+@pytest.mark.parametrize("status", [401, 402])
+async def test_a_key_that_ends_midway_stops_the_evaluation(status):
+    script = Script(good, good, lambda: refused(status))
+    with pytest.raises(ServerError, match=f"{status}: not now"):
+        await ask(script, 9, concurrency=1)
+    assert len(script.bodies) == 3
+
+
+async def test_a_redirect_names_the_address_to_give():
+    there = {"Location": "https://there.example/v1"}
+    script = Script(lambda: web.Response(status=308, headers=there))
+    with pytest.raises(ServerError, match=r"redirects to https://there\.example/v1: give"):
+        await ask(script, 5, api_key="s3cret")
+
+
+def dying_after(num_answers: int, say: Any = None) -> Handler:
+    calls = []
+
+    async def answer(request):
+        calls.append(1)
+        if len(calls) > num_answers:
+            if say:
+                return say()
+            request.transport.close()
+        return good()
+
+    return answer
+
+
+@pytest.mark.parametrize("say", [None, lambda: refused(503), lambda: refused(429)])
+@pytest.mark.parametrize(("concurrency", "retries"), [(1, 5), (4, 1), (3, 0), (16, 5)])
+async def test_a_server_that_died_stops_the_evaluation_soon(concurrency, retries, say):
+    kept: dict[str, Answer] = {}
+
+    async def no_pause(_):
+        await asyncio.sleep(0)
+
+    async with serving(dying_after(20, say)) as url:
+        server = Server(url, concurrency=concurrency, retries=retries, sleep=no_pause)
+        bodies = {f"k{i}": {"number": i} for i in range(500)}
+        with pytest.raises(ServerError, match=r"the last \d+ requests got no answer .*goes on"):
+            await ask_all(server, API, bodies, kept.__setitem__)
+    assert sum(answer.error is None for answer in kept.values()) == 20
+    assert len(kept) <= 20 + 5 + concurrency
+
+
+async def test_a_server_that_hangs_stops_the_evaluation():
+    release = asyncio.Event()
+
+    async def hang(request):
+        if (await request.json())["number"] >= 3:
+            await release.wait()
+        return good()
+
+    with pytest.raises(ServerError, match=r"the last 5 requests .*\(no response within 0.2 s\)"):
+        await ask(hang, 50, timeout_seconds=0.2, concurrency=3)
+    release.set()
+
+
+async def test_a_question_that_cuts_the_connection_each_time_costs_that_question_only():
+    async def poisoned(request):
+        if (await request.json())["number"] == 7:
+            request.transport.close()
+        return good()
+
+    answers, _ = await ask(poisoned, 40, concurrency=4, retries=2)
+    assert [key for key, answer in answers.items() if answer.error] == ["k7"]
+
+
+async def test_a_server_that_restarts_costs_nothing():
+    calls = []
+
+    async def restarting(request):
+        calls.append(1)
+        if 10 < len(calls) < 30:
+            request.transport.close()
+        return good()
+
+    answers, _ = await ask(restarting, 60, concurrency=8)
+    assert (len(answers), {answer.error for answer in answers.values()}) == (60, {None})
+
+
+async def test_an_endless_response_is_an_item_with_an_error():
+    async def flood(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * (1 << 20))
+
+    answers, _ = await ask(flood)
+    assert answers["k0"].error == "the response is over 16 MiB"
+
+
+async def test_nothing_goes_on_after_an_evaluation_was_stopped():
+    kept = []
+
+    def full_disk(key: str, answer: Answer) -> None:
+        kept.append(key)
+        if len(kept) == 3:
+            raise OSError("no space left")
+
+    async with serving(Script(good)) as url:
+        bodies = {f"k{i}": {"number": i} for i in range(50)}
+        with pytest.raises(OSError, match="no space left"):
+            await ask_all(Server(url), API, bodies, full_disk)
+        num_kept = len(kept)
+        await asyncio.sleep(0.05)
+    assert len(kept) == num_kept < 50
+
+
+def test_an_interrupt_leaves_at_once_whatever_is_under_way():
+    code = (
+        "import asyncio, sys; from eval.ask.api import APIS; from eval.ask.client import ask_all\n"
+        "from eval.ask.connection import Server\n"
+        "async def main():\n"
+        "    async def hang(reader, writer):\n"
+        "        print('asked', flush=True); await asyncio.sleep(600)\n"
+        "    server = await asyncio.start_server(hang, '127.0.0.1', 0)\n"
+        "    url = f'http://127.0.0.1:{server.sockets[0].getsockname()[1]}'\n"
+        "    await ask_all(Server(url), APIS['chat'], {'a': {}}, lambda *_: None)\n"
+        "try: asyncio.run(main())\n"
+        "except KeyboardInterrupt: print('left')\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "asked\n"
+    os.kill(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=20)[0] == "left\n"
+    assert process.returncode == 0

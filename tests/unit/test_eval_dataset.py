@@ -2,18 +2,26 @@
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eval.dataset import DatasetError, Question, open_dataset
-from eval.task.example import ExampleError
+from eval.dataset import DatasetError, Folders, Question, open_dataset
+from eval.live.url import LiveDatabaseError
+from eval.task.dialect import DialectError
+from eval.task.example import Example, ExampleError
 from eval.task.samples import sample_examples, sample_schema
 from eval.task.schema import DdlError, parse_ddl
 
-ROW = {"id": "a1", "db_id": "band", "question": "How many?", "sql": "SELECT COUNT(*) FROM singer"}
+ROW: dict[str, Any] = {
+    "id": "a1",
+    "db_id": "band",
+    "question": "How many?",
+    "sql": "SELECT COUNT(*) FROM singer",
+}
 DDL = 'CREATE TABLE singer (id INTEGER PRIMARY KEY, name TEXT, "first album" TEXT)'
 
 
@@ -27,7 +35,7 @@ def data(tmp_path):
     return path
 
 
-def write(path: Path, *rows: dict[str, str]) -> None:
+def write(path: Path, *rows: Mapping[str, object]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -74,7 +82,7 @@ def test_questions_on_one_database_share_its_schema(data):
 def test_the_samples_are_built_for_as_long_as_they_are_open():
     with open_dataset("samples") as dataset:
         examples = [question.example for question in dataset.questions]
-        paths = {question.database for question in dataset.questions}
+        paths = {Path(question.database) for question in dataset.questions}
         assert all(path.is_file() for path in paths)
         for question in dataset.questions:
             assert question.schema == sample_schema(question.example.db_id)
@@ -134,15 +142,80 @@ def test_a_broken_schema_file_is_named(data):
         questions(data)
 
 
-def test_another_dialect_than_sqlite_is_refused(data):
+def test_sql_of_another_dialect_than_the_database_speaks_is_refused(data):
     write(data, ROW | {"dialect": "postgres"})
-    with pytest.raises(DatasetError, match="item 'a1': dialect 'postgres'; only sqlite"):
+    with pytest.raises(DatasetError, match=r"item 'a1': .* 'postgres', its database speaks sqlite"):
         questions(data)
     write(data, ROW | {"dialect": "sqlite3"})
-    assert len(questions(data)) == 1
+    assert [question.dialect for question in questions(data)] == ["sqlite"]
 
 
-@pytest.mark.parametrize("db_id", ["../databases/band", "/etc/passwd", "a/b", ".."])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://me:s3cret@h/{db_id}", "'sqlite', its database speaks postgres"),
+        ("mysql+pymysql://me:s3cret@h/{db_id}", "'sqlite', its database speaks mysql"),
+        ("mariadb://me:s3cret@h/{db_id}", "'sqlite', its database speaks mysql"),
+        ("klingon://me:s3cret@h/{db_id}", "unknown dialect 'klingon'"),
+        ("postgresql://[:s3cret@h/{db_id}", "'sqlite', its database speaks postgres"),
+        ("://", "unknown dialect ''"),
+    ],
+)
+def test_a_url_that_does_not_fit_the_sql_is_refused_without_its_password(data, url, said):
+    with pytest.raises((DatasetError, DialectError)) as caught:
+        questions(data, databases=url)
+    assert said in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:s3cret@127.0.0.1:1/{db_id}", "postgresql://[:s3cret@h/{db_id}"]
+)
+def test_a_server_that_can_not_be_asked_is_named_without_its_password(data, url):
+    write(data, ROW | {"dialect": "postgres"})
+    with pytest.raises(LiveDatabaseError) as caught:
+        questions(data, databases=url)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_name_of_a_database_is_escaped_in_a_url():
+    folders = Folders("postgresql://h/{db_id}?x=1", Path())
+    assert folders.database("a/b?c#d e") == "postgresql://h/a%2Fb%3Fc%23d%20e?x=1"
+
+
+def test_an_id_that_stands_there_twice_is_named(data):
+    write(data, ROW, ROW | {"id": "a2"}, ROW | {"question": "Another?"})
+    with pytest.raises(DatasetError, match=r"dev\.jsonl: item 'a1': the id stands there twice"):
+        questions(data)
+    assert len(questions(data, limit=2)) == 2  # the third is not looked at
+
+
+def test_several_golds_are_kept_in_their_order(data):
+    write(data, ROW | {"alternatives": ["SELECT 3", "SELECT 2"]})
+    (question,) = questions(data)
+    assert question.example.golds == (ROW["sql"], "SELECT 3", "SELECT 2")
+
+
+def test_a_list_of_examples_is_a_dataset_too(data):
+    examples = [Example(**ROW), Example(**ROW | {"id": "\ud800"})]
+    folder = data.parent / "databases"
+    with open_dataset(examples, databases=folder) as dataset:
+        assert [question.example for question in dataset.questions] == examples
+        assert (dataset.name, len(dataset.sha256)) == ("list", 64)
+    with open_dataset(examples[:1], databases=folder) as other:
+        assert other.sha256 != dataset.sha256
+    with pytest.raises(DatasetError, match="list: holds no examples"), open_dataset([]):
+        pass
+
+
+def test_the_digest_is_that_of_the_whole_file_whatever_the_limit(data):
+    with open_dataset(str(data)) as whole, open_dataset(str(data), limit=1) as part:
+        assert whole.sha256 == part.sha256
+
+
+@pytest.mark.parametrize(
+    "db_id", ["../databases/band", "/etc/passwd", "a/b", "..", "", "\0", "\ud800"]
+)
 def test_a_db_id_can_not_leave_its_folder(data, db_id):
     write(data, ROW | {"db_id": db_id})
     with pytest.raises(DatasetError, match=r"plain file name|no database file"):

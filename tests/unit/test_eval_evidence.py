@@ -1,93 +1,96 @@
-"""Earlier answers are judged again without a server, and scores travel with a bundle."""
+"""The scores that travel with a bundle: which digest they belong to, and what was fixed."""
 
 import json
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from eval.__main__ import main
-from eval.task.bundle import read_bundle
-from eval.task.samples import sample_examples
+from eval import score
+from eval.comparison.pairing import CompareError
+from eval.evidence import write_evidence
+from eval.record import Record, load_record
+from eval.task.bundle import BundleError, read_bundle
 from tests.conftest import make_bundle
-
-app = typer.Typer()
-app.command()(main)
-EXAMPLES = sample_examples("test")
-
-
-def write_answers(path: Path, wrong: int = 0, **changes: Any) -> Path:
-    """A result file in which all but the first `wrong` answers are the gold queries."""
-    items = [
-        {
-            "id": example.id,
-            "predicted": "SELECT 1 WHERE 0" if number < wrong else example.sql,
-            "correct": number >= wrong,
-            "model": "spider@0123456789ab",
-        }
-        for number, example in enumerate(EXAMPLES)
-    ]
-    path.write_text(json.dumps({"items": items} | changes))
-    return path
-
-
-def run(*words: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["--data", "samples", *map(str, words)])
-    return result.exit_code, result.stdout, result.stderr
-
-
-def test_earlier_answers_are_judged_again(tmp_path: Path) -> None:
-    answers = write_answers(tmp_path / "old.json", wrong=7)
-    code, stdout, _ = run("--predictions", answers, "--output", tmp_path / "new.json")
-    assert code == 0
-    assert f"execution_accuracy {70 / 77:.3f}" in stdout
-    again = json.loads((tmp_path / "new.json").read_text())
-    assert sum(item["correct"] for item in again["items"]) == 70
-    assert again["versions_used"] == ["spider@0123456789ab"]
-
-
-def test_the_scores_of_a_bundle_name_its_digest_and_what_it_fixed(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "bundle")
-    answers = write_answers(tmp_path / "tuned.json", wrong=2)
-    base = write_answers(tmp_path / "base.json", wrong=70)
-    digest = read_bundle(bundle).digest
-    code, _, stderr = run("--predictions", answers, "--bundle", bundle, "--against", base)
-    assert code == 0, stderr
-    record = json.loads((bundle / "evidence" / "eval.json").read_text())
-    assert record["digest"] == digest == read_bundle(bundle).digest
-    assert record["measures"]["execution_accuracy"]["n"] == 77
-    paired = record["against_base"]
-    assert (paired["fixed"], paired["broke"], paired["n"]) == (68, 0, 77)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("not json", "no result of sqlwright-eval"),
-        ("[]", "no result of sqlwright-eval"),
-        ('{"items": []}', "no answer to 77 questions"),
-        (None, "no result of sqlwright-eval"),
-    ],
+from tests.unit.evaluating import (
+    ROWS,
+    at_once,
+    fails,
+    make_world,
+    sqlwright_eval,
+    strict_json,
+    write_predictions,
 )
-def test_a_file_that_is_no_result_is_one_line(tmp_path: Path, content, said) -> None:
-    path = tmp_path / "old.json"
-    if content is not None:
-        path.write_text(content)
-    code, _, stderr = run("--predictions", path)
-    assert (code, said in stderr, stderr.count("\n")) == (1, True, 1)
+
+RECORD = Path(__file__).parents[1] / "fixtures" / "eval_record.json"
 
 
-def test_a_base_of_other_questions_is_refused(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "bundle")
-    answers = write_answers(tmp_path / "tuned.json")
-    base = write_answers(tmp_path / "base.json", items=[{"id": "other", "correct": True}])
-    code, _, stderr = run("--predictions", answers, "--bundle", bundle, "--against", base)
-    assert (code, "holds other questions" in stderr) == (1, True)
+@pytest.fixture
+def bundle(tmp_path):
+    return make_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    make_world(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["sqlwright-eval"])
+    monkeypatch.setattr(score, "run_chunks", at_once)
+
+
+def run(*words: object) -> tuple[int, str]:
+    done = sqlwright_eval("run", "--data", "dev.jsonl", "--no-page", *words)
+    return done.exit_code, done.stderr
+
+
+def test_the_scores_of_a_bundle_name_its_digest_and_what_it_fixed(world, bundle):
+    base = write_predictions(Path("base.jsonl"), b_easy="SELECT 1", b_hard="SELECT 1")
+    tuned = write_predictions(Path("tuned.jsonl"), z_easy="SELECT nope FROM animal")
+    assert run("--predictions", base, "--output", "base.json")[0] == 0
+    digest = read_bundle(bundle).digest
+    code, stderr = run("--predictions", tuned, "--bundle", bundle, "--against", "base.json")
+    assert code == 0, stderr
+    path = bundle / "evidence" / "eval.json"
+    assert f"evidence {path}" in stderr
+    found = strict_json(path)
+    assert found["digest"] == digest == read_bundle(bundle).digest
+    assert found["model"] == "tuned"
+    assert found["measures"]["execution_accuracy"]["n"] == len(ROWS)
+    assert found["error_classes"] == {"unknown_column": 1}
+    assert found["against_base"]["fixed"] == ["b-hard", "b-easy"]
+    assert found["against_base"]["broke"] == ["z-easy"]
+    text = path.read_text()
+    assert not any(row["question"] in text or row["sql"] in text for row in ROWS)
+
+
+def test_without_a_base_there_is_nothing_to_compare_with(bundle):
+    path = write_evidence(load_record(RECORD), bundle, None)
+    assert "against_base" not in json.loads(path.read_text())
+
+
+def without_the_last_item(record: Record) -> Record:
+    return {**record, "items": record["items"][:-1]}
+
+
+def test_a_base_of_other_questions_leaves_earlier_evidence_as_it_was(bundle):
+    record = load_record(RECORD)
+    path = write_evidence(record, bundle, None)
+    before = path.read_bytes()
+    with pytest.raises(CompareError, match="the base and this result hold different items"):
+        write_evidence(record, bundle, without_the_last_item(record))
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_is_no_bundle_is_refused_before_any_question_is_judged(world, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleError):
+        write_evidence(load_record(RECORD), tmp_path / "empty", None)
+    answers = write_predictions(Path("p.jsonl"))
+    line = fails("run", "--data", "dev.jsonl", "--predictions", answers, "--bundle", "empty")
+    assert "adapter_config.json" in line
+    assert not Path("p.judged.json").exists()
 
 
 @pytest.mark.parametrize("words", [[], ["--base-url", "http://x", "--predictions", "y"]])
-def test_just_one_source_of_answers_is_asked_for(words: list[str]) -> None:
-    code, _, stderr = run(*words)
-    assert (code, "either --base-url or --predictions" in stderr) == (1, True)
+def test_just_one_source_of_answers_is_asked_for(world, words):
+    assert "either --base-url or --predictions" in fails("run", "--data", "dev.jsonl", *words)

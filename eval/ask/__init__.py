@@ -1,0 +1,1 @@
+"""Where answers come from: servers, files, models in this process."""

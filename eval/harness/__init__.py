@@ -1,0 +1,1 @@
+"""Our items and our judge under other people's evaluation harnesses."""

@@ -1,0 +1,1 @@
+"""Servers that are read and never written: one module each, one way to reach them."""

@@ -1,0 +1,1 @@
+"""Does the judge say the same on SQLite, PostgreSQL and MariaDB? `python -m eval.portability`."""

@@ -1,0 +1,1 @@
+"""What queries are made of, and how two of them differ."""

@@ -1,0 +1,1 @@
+"""Generated databases that tell a gold query from its near misses (Zhong et al., EMNLP 2020)."""
