@@ -16,6 +16,7 @@ from rich.console import Console
 from eval.ask.api import APIS, Asked
 from eval.ask.connection import Server, check_api_key, check_base_url
 from eval.comparison.command import compare_command as compare_results
+from eval.comparison.command import write_comparison_figure
 from eval.comparison.compare import comparison_record
 from eval.evidence import against_base, write_evidence
 from eval.execution import Limits
@@ -33,6 +34,7 @@ FIGURE_NAME = re.compile(r"[a-z0-9_]+")
 GATE_FAILED = 1
 TROUBLE = 2
 INTERRUPTED = 130
+WIDTH = 140
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
@@ -198,6 +200,11 @@ def run_command(
         report(record, path)
 
 
+def console() -> Console:
+    """Of the terminal's width; wide enough for every table where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+
+
 def read_extra_body(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
@@ -208,7 +215,7 @@ def read_extra_body(text: str) -> dict[str, Any]:
     return found
 
 
-def check_figure(figure: str | None, measure: str) -> None:
+def check_figure(figure: str | None, measure: str = "execution_accuracy") -> None:
     """Refuse a figure that could not be written after hours of work."""
     if figure is not None and not FIGURE_NAME.fullmatch(figure):
         fail(f"--figure {figure!r} must match {FIGURE_NAME.pattern}")
@@ -227,11 +234,10 @@ def report(record: Record, path: Path) -> None:
     """Print tables and summary; say on stderr what the reader of a score must know."""
     for note in record["notes"]:
         say(note)
-    console = Console()
-    console.print(table(record))
-    console.print(group_table(record, "hardness"))
+    tables = [table(record), group_table(record, "hardness")]
     if record["error_classes"]:
-        console.print(error_table(record))
+        tables.append(error_table(record))
+    console().print(*tables)
     print(summary(record, path))
 
 
@@ -247,12 +253,16 @@ def compare_command(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="JSON file of the comparison.")] = None,
     page: Annotated[Path | None, typer.Option(help="HTML page of B with the comparison.")] = None,
+    figure: Annotated[
+        str | None, typer.Option(help="Write the error reduction to benchmarks/results/NAME.json.")
+    ] = None,
 ) -> None:
     """Say what B fixed and broke of A.
 
     Exits with 1 if a gate fails, with 2 if the input is at fault.
     """
     with mistakes_said():
+        check_figure(figure)
         verdict = compare_results(a, b, gate or [])
         comparison = verdict.record()
         if output:
@@ -261,7 +271,9 @@ def compare_command(
             record = load_record(b)
             check_whole(record, b)
             write_page(record, page, comparison_record(verdict.comparison))
-        Console().print(verdict.render())
+        if figure:
+            say(f"figure {write_comparison_figure(verdict.comparison, figure)}")
+        console().print(verdict.render())
         print(verdict.summary())
         if not verdict.passed:
             raise typer.Exit(GATE_FAILED)

@@ -119,9 +119,9 @@ def evaluate(plan: Plan, say: Say) -> tuple[Record, Path]:
         watch = Stopwatch()
         with watch("gold_queries"), progress("gold queries", len(dataset.questions)) as tick:
             facts = check_golds(dataset.questions, plan.judging, tick)
-        suites = _suites(plan, dataset, watch)
         with watch("asking"):
             answers, journal = _answers(plan, dataset.questions, stack, say)
+        suites = _suites(plan, dataset, watch)
         with watch("judging"):
             outcomes = _judge(plan, dataset.questions, answers, suites)
         finished = Finished(

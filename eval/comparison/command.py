@@ -16,8 +16,10 @@ from rich.text import Text
 
 from eval.comparison.compare import HEADLINE, Comparison, compare, comparison_record
 from eval.comparison.gates import VALUE, GateResult, check_gate, parse_gate
+from eval.comparison.pairing import CompareError
 from eval.record import load_record
 from eval.stats import Interval, Paired
+from eval.task.figure import Figure, write_figure
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,32 @@ def compare_command(a: Path, b: Path, gates: Sequence[str] = ()) -> Verdict:
     parsed = [parse_gate(text) for text in gates]
     comparison = compare(load_record(a), load_record(b), names=(f"A ({a.name})", f"B ({b.name})"))
     return Verdict(comparison, tuple(check_gate(gate, comparison.measures) for gate in parsed))
+
+
+def write_comparison_figure(comparison: Comparison, name: str) -> Path:
+    """Write the error reduction in execution accuracy as the figure `name`: numbers only.
+
+    Raises:
+        CompareError: A makes no error, so that there is none to reduce.
+    """
+    reduction = comparison.error_reduction
+    if reduction is None:
+        raise CompareError("no figure: A makes no error that B could do without")
+    record = comparison_record(comparison)
+    found = comparison.measures[HEADLINE]
+    return write_figure(
+        Figure(
+            name,
+            value=reduction.value,
+            unit=f"(B - A) / (1 - A) in {HEADLINE}",
+            n=found.difference.n,
+            interval=reduction.interval,
+            notes=f"A {record['a']['model']} → B {record['b']['model']} on "
+            f"{record['a']['data']['name']}; interval: databases resampled; "
+            + "; ".join(record["notes"]),
+            rows=[{"measure": key, **change} for key, change in record["measures"].items()],
+        )
+    )
 
 
 def _measure_table(comparison: Comparison) -> Table:

@@ -246,6 +246,10 @@ def test_test_suites_expose_what_one_database_lets_pass(folder, monkeypatch):
     assert found["z-empty"]["execution_accuracy"] == 1.0
     assert found["z-empty"]["test_suite_accuracy"] == 0.0
     assert {name for name, s in found.items() if s["test_suite_accuracy"] == 0.0} == {"z-empty"}
+    lucky = next(item for item in record["items"] if item["id"] == "z-empty")
+    assert lucky["flags"] == ["empty_gold", "lucky_match"]
+    assert lucky["error_classes"]
+    assert record["error_classes"] == {}  # of what is wrong on its own database
     assert found["b-easy"]["ves"] > 0
     assert set(record["groups"]["hardness"]["easy"]["measures"]) == {
         "execution_accuracy", "test_suite_accuracy", "valid_sql"

@@ -110,6 +110,26 @@ def test_a_gate_that_fails_is_told_by_the_exit_code(a, b, gates, code):
     assert done.stderr == ""
 
 
+def test_the_error_reduction_is_a_figure_that_holds_numbers_only(a, b):
+    done = sqlwright_eval("compare", a, b, "--figure", "error_reduction_x")
+    assert done.exit_code == 0, done.output
+    figure = json.loads(Path("benchmarks/results/error_reduction_x.json").read_text())
+    comparison = strict_json(judged_comparison(a, b))
+    assert figure["value"] == comparison["error_reduction"]["value"]
+    assert figure["n"] == comparison["measures"]["execution_accuracy"]["n"]
+    assert [row["measure"] for row in figure["rows"]] == list(comparison["measures"])
+    assert "SELECT" not in json.dumps(figure)
+
+
+def judged_comparison(a: Path, b: Path) -> Path:
+    assert sqlwright_eval("compare", a, b, "--output", "c.json").exit_code == 0
+    return Path("c.json")
+
+
+def test_no_figure_is_made_of_a_base_without_errors():
+    assert "A makes no error" in fails("compare", *[judged("golds")] * 2, "--figure", "x")
+
+
 @pytest.mark.parametrize(
     ("gate", "said"),
     [
