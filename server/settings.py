@@ -14,7 +14,12 @@ from eval.task.samples import DEFAULT
 
 PREFIX = "SQLWRIGHT_"
 # Read by other parts under the same prefix; not the server's.
-FOREIGN = frozenset({"CACHE", "COMMIT", "HARDWARE", "API_KEY", "TORCH_INDEX"})
+FOREIGN = frozenset(
+    """
+    API_KEY BASE_URL CACHE COMMIT HARDWARE MARIADB POSTGRES TEST_MARIADB TEST_POSTGRES TORCH_INDEX
+    URL
+    """.split()
+)
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
