@@ -92,7 +92,12 @@ def write_result_figure(record: Record, name: str, note: str = "", measure: str 
             if found["interval"] is None
             else (found["interval"][0], found["interval"][1]),
             notes=notes,
-            rows=[*_measure_rows(record), *_group_rows(record), *_class_rows(record)],
+            rows=[
+                *_measure_rows(record),
+                *_group_rows(record),
+                *_class_rows(record),
+                *({"flag": flag, "n": count} for flag, count in record["flags"].items()),
+            ],
         )
     )
 
