@@ -24,7 +24,7 @@ from eval.measures.similarity import load_embedder
 from eval.mistakes import mistakes
 from eval.page.render import write_page
 from eval.record import Record, check_whole, load_record
-from eval.report import error_table, group_table, summary, table, write_result_figure
+from eval.report import error_table, flag_notes, group_table, summary, table, write_result_figure
 from eval.run import Plan, Predictions, Served, evaluate
 from eval.score import MEASURES, Judging
 from eval.task.bundle import read_bundle
@@ -232,7 +232,7 @@ def write_page_of(record: Record, path: Path, base: Record | None) -> Path:
 
 def report(record: Record, path: Path) -> None:
     """Print tables and summary; say on stderr what the reader of a score must know."""
-    for note in record["notes"]:
+    for note in (*record["notes"], *flag_notes(record)):
         say(note)
     tables = [table(record), group_table(record, "hardness")]
     if record["error_classes"]:

@@ -138,7 +138,8 @@ def _database(example: Example, folders: Folders, *, where: str) -> Path | str:
     if resolve_dialect(example.dialect) != engine:
         raise DatasetError(
             f"{where}: its SQL is of dialect {example.dialect!r}, its database speaks {engine}; "
-            "--databases takes a folder of SQLite files or a postgresql:// or mysql:// URL"
+            f'set "dialect": "{engine}" in the data, or name other --databases: a folder of SQLite '
+            "files, or a postgresql:// or mariadb:// URL"
         )
     return database
 

@@ -9,6 +9,23 @@ from eval.record import Estimated, Record, RecordError
 from eval.score import HEADLINE
 from eval.task.figure import Figure, write_figure
 
+# What lets a wrong query pass, or a right one fail.
+FLAG_NOTES = {
+    "empty_gold": "gold answers are empty: any query that finds nothing is right there",
+    "zero_gold": "gold answers are a single zero or NULL: easily hit by accident",
+    "lucky_match": "answers are right on the question's own database, wrong on a generated one",
+    "row_order_dependent": "gold answers depend on the order in which rows are stored: there one "
+    "more right or wrong says nothing",
+}
+
+
+def flag_notes(record: Record) -> list[str]:
+    """How many items have each flag, in words."""
+    n, flags = record["data"]["n"], record["flags"]
+    return [
+        f"{flags[flag]:,} of {n:,} {said}" for flag, said in FLAG_NOTES.items() if flag in flags
+    ]
+
 
 def table(record: Record) -> Table:
     """Measure, value ± standard error, 95 % interval and n, for the terminal."""

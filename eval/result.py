@@ -26,14 +26,6 @@ from eval.task.figure import command_line, versions
 GROUPED = (HEADLINE, "test_suite_accuracy", "valid_sql")
 # Right on the question's own database, wrong on a generated one.
 LUCKY = "lucky_match"
-# What lets a wrong query pass, or a right one fail.
-FLAG_NOTES = {
-    "empty_gold": "gold answers are empty: any query that finds nothing is right there",
-    "zero_gold": "gold answers are a single zero or NULL: easily hit by accident",
-    LUCKY: "answers are right on the question's own database, wrong on a generated one",
-    "row_order_dependent": "gold answers depend on the order in which rows are stored: there one "
-    "more right or wrong says nothing",
-}
 
 
 @dataclass(frozen=True)
@@ -189,12 +181,12 @@ def _notes(run: Finished, items: Sequence[Item]) -> list[str]:
     models = sorted({answer.model for answer in run.answers if answer.model})
     if len(models) > 1:
         notes.append(f"more than one version answered: {', '.join(models)}")
-    flags = Counter(flag for item in items for flag in item["flags"])
-    notes += [
-        f"{flags[flag]:,} of {len(items):,} {text}"
-        for flag, text in FLAG_NOTES.items()
-        if flags[flag]
-    ]
+    suite = [item["scores"].get("test_suite_accuracy") for item in items]
+    if 0 < (missing := suite.count(None)) < len(items):
+        notes.append(
+            f"{missing:,} of {len(items):,} golds have no generated database that can judge them: "
+            "left out of test_suite_accuracy"
+        )
     return [*notes, *run.contamination.notes]
 
 

@@ -19,7 +19,7 @@ from eval.ask.journal import Journal, open_journal
 from eval.ask.models import resolve_model
 from eval.ask.predictions import PredictionsError, read_predictions
 from eval.contamination import find_contamination
-from eval.dataset import Dataset, Question, open_dataset
+from eval.dataset import Dataset, DatasetError, Question, open_dataset
 from eval.measures.context import Embed
 from eval.progress import Stopwatch, progress
 from eval.record import Record
@@ -116,6 +116,7 @@ def evaluate(plan: Plan, say: Say) -> tuple[Record, Path]:
                 plan.data, databases=plan.databases, schemas=plan.schemas, limit=plan.limit
             )
         )
+        _check_suite(plan, dataset)
         watch = Stopwatch()
         with watch("gold_queries"), progress("gold queries", len(dataset.questions)) as tick:
             facts = check_golds(dataset.questions, plan.judging, tick)
@@ -157,6 +158,12 @@ def _output(plan: Plan) -> Path:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     name = re.sub(r"[^A-Za-z0-9._@-]", "-", plan.source.name)
     return RUNS / f"eval-{name}-{stamp}.json"
+
+
+def _check_suite(plan: Plan, dataset: Dataset) -> None:
+    others = sorted({question.dialect for question in dataset.questions} - {"sqlite"})
+    if plan.with_suite and others:
+        raise DatasetError(f"test suites are SQLite databases; the data is of {', '.join(others)}")
 
 
 def _suites(plan: Plan, dataset: Dataset, watch: Stopwatch) -> "Suites | None":

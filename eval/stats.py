@@ -6,7 +6,7 @@ clustered. Knows nothing of SQL or servers: values and cluster labels come in, o
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -101,7 +101,8 @@ def estimate(
     """
     _check(values, clusters)
     bounds = (0.0, 1.0) if _are_shares(values) else None
-    return _estimate(values, clusters, bounds, seed, resamples)
+    found = _estimate(values, clusters, bounds, seed, resamples)
+    return replace(found, interval=None, bootstrap=None) if len(set(values)) == 1 else found
 
 
 def paired(

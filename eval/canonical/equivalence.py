@@ -9,6 +9,7 @@ from sqlglot import exp
 
 from eval.canonical.determinism import is_by_order
 from eval.canonical.labels import UnclearError
+from eval.canonical.misread import is_misread
 from eval.canonical.rewriting import Writer
 from eval.queries.clauses import parse_query
 from eval.task.schema import Schema
@@ -16,6 +17,7 @@ from eval.task.sql import SQLGLOT_FAILURES
 
 MAX_NODES = 800
 OTHER_QUOTES = "`["
+NAME_QUOTES = '"' + OTHER_QUOTES
 # What may be set on each kind of node; anything else (a sample, a lock, a hint) is unclear.
 KNOWN_ARGS: dict[type[exp.Expr], frozenset[str]] = {
     exp.Select: frozenset(
@@ -43,12 +45,21 @@ def is_equivalent(
     found = parse_query(predicted, dialect)
     if found is None:
         return False
-    if _spelled(found, dialect) == _spelled(expected, dialect):
+    if predicted.strip() == gold.strip():
+        return True
+    if dialect == "sqlite" and (is_misread(predicted, found) or is_misread(gold, expected)):
+        return False
+    is_same = found == expected and _spelled(found, dialect) == _spelled(expected, dialect)
+    if is_same and _quotes(predicted) == _quotes(gold):
         return True
     if dialect == "sqlite" and set(OTHER_QUOTES) & {*predicted, *gold}:
         return False  # the tree does not tell these from "such", which may be a string
     text = canonical_text(expected, schema, dialect)
     return text is not None and text == canonical_text(found, schema, dialect)
+
+
+def _quotes(sql: str) -> list[str]:
+    return [character for character in sql if character in NAME_QUOTES]
 
 
 def _spelled(query: exp.Expr, dialect: str) -> str:

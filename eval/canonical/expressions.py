@@ -13,6 +13,8 @@ from eval.queries.clauses import Scope
 from eval.task.schema import Schema
 
 COMMUTATIVE = (exp.Add, exp.Mul)
+# SQLite's names of the key of a row, quoted or not.
+ROW_NUMBERS = frozenset({"rowid", "oid", "_rowid_"})
 IGNORED_ARGS = frozenset({"big_int", "_type"})
 
 
@@ -24,6 +26,10 @@ class Place:
     items: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     is_merging: bool = False  # JOIN … USING or NATURAL: one name, two columns
+
+    def of_alias(self, name: str) -> str | None:
+        """The text of the output `name`; of several the first, as SQLite takes it."""
+        return next((text for alias, text in self.aliases if alias == name.lower()), None)
 
 
 class ExpressionWriter:
@@ -59,7 +65,9 @@ class ExpressionWriter:
             return f"({self.query(inner, place.scope, 'value')})"
         if isinstance(node, exp.Count) and isinstance(node.this, exp.Literal | exp.Star):
             return f"count(*{', '.join(self.text(e, place) for e in node.expressions)})"
-        if isinstance(node, exp.Min | exp.Max) and isinstance(node.this, exp.Distinct):
+        is_extreme = isinstance(node, exp.Min | exp.Max)
+        # As written, DISTINCT says which row a column beside it is of.
+        if self.is_free and is_extreme and isinstance(node.this, exp.Distinct):
             node = type(node)(this=node.this.expressions[0].copy())
         if self.is_free and isinstance(node, COMMUTATIVE):
             operands = [self.text(side, place) for side in (node.this, node.expression)]
@@ -96,7 +104,7 @@ class ExpressionWriter:
         if not node.table and len(owners) > 1 and not place.is_merging:
             raise UnclearError(f"{name} may be of two tables")
         source = scope.source_of(node)
-        if source is None or (not owners and name in dict(place.aliases)):
+        if source is None or (not owners and place.of_alias(name) is not None):
             return self.sourceless(node, place)
         if node.args.get("db"):
             raise UnclearError("a name of three parts")
@@ -107,10 +115,10 @@ class ExpressionWriter:
         return column_label(source, name)
 
     def sourceless(self, node: exp.Column, place: Place) -> str:
-        text = None if node.table else dict(place.aliases).get(node.name.lower())
+        text = None if node.table else place.of_alias(node.name)
         if text is not None:
             return text
-        if self.is_sqlite and not node.table and node.this.args.get("quoted"):
+        if self.is_sqlite and not node.table and _may_be_string(node, place.scope):
             return repr(node.name)  # SQLite takes "such" for a string where no column has the name
         raise UnclearError(f"unknown column {node.name}")
 
@@ -126,3 +134,11 @@ class ExpressionWriter:
         if isinstance(node, exp.Column):
             return True
         return any(self.is_bare(child, place, keys) for child in node.iter_expressions())
+
+
+def _may_be_string(node: exp.Column, scope: Scope | None) -> bool:
+    """False for a row's number, and over a derived table: one may call a column `count(*)`."""
+    while scope and all(source.is_table for source in scope.sources):
+        scope = scope.outer
+    is_quoted = bool(node.this.args.get("quoted"))
+    return is_quoted and scope is None and node.name.lower() not in ROW_NUMBERS

@@ -34,7 +34,7 @@ def labellings(scope: Scope, *, is_fixed: bool) -> Iterator[dict[str, str]]:
     orders = ([group] if is_fixed or is_many else permutations(group) for group in kinds.values())
     for choice in product(*orders):
         yield {
-            alias: f"{depth}{kind}{number}"
+            alias: f"@{depth}{kind}:{number}"
             for kind, group in zip(kinds, choice, strict=True)
             for number, alias in enumerate(group)
         }

@@ -33,6 +33,9 @@ def normal_form(node: exp.Expr, write: Write, *, is_negated: bool = False) -> Cl
     node = node.unnest()
     if isinstance(node, exp.Not):
         return normal_form(node.this, write, is_negated=not is_negated)
+    if isinstance(node, exp.Like) and node.args.get("negate"):
+        positive = exp.Like(this=node.this.copy(), expression=node.expression.copy())
+        return normal_form(positive, write, is_negated=not is_negated)
     if isinstance(node, exp.And | exp.Or):
         parts = [normal_form(p, write, is_negated=is_negated) for p in (node.left, node.right)]
         is_and = isinstance(node, exp.And) != is_negated

@@ -55,7 +55,7 @@ class Writer(ExpressionWriter):
             word = key.this.name.lower()
             if word.isdigit() and 0 < int(word) <= len(names):
                 place = int(word) - 1
-            elif isinstance(key.this, exp.Column) and names.count(word) == 1:
+            elif _is_name(key.this) and names.count(word) == 1:
                 place = names.index(word)
             else:
                 raise UnclearError(f"ORDER BY {word}")
@@ -89,6 +89,8 @@ class Writer(ExpressionWriter):
 
     def labelled(self, node: exp.Select, scope: Scope, role: str, *, is_fixed: bool) -> str:
         is_merging = any(join.args.get("using") or join.method for join in joins(node))
+        if is_merging and any(join.side in ("RIGHT", "FULL") for join in joins(node)):
+            raise UnclearError("a merged column that may be of either side")
         place = Place(scope, is_merging=is_merging)
         is_single = not node.args.get("group") and aggregates(node)
         if is_single or node.args.get("group"):
@@ -130,7 +132,8 @@ class Writer(ExpressionWriter):
             is_distinct = False
         if not end and role == "exists" and self.is_free and keys is None and not is_single:
             items = ()
-        group = "" if keys is None else f" group {keys}"
+        # One row, also of an empty table, may show in ORDER BY only.
+        group = " single" * is_single if keys is None else f" group {keys}"
         return (
             f"select {'distinct ' if is_distinct else ''}{list(items)} from {tables}"
             f" where {where}{group} having {having}{end}"
@@ -165,9 +168,8 @@ class Writer(ExpressionWriter):
             if not 0 < number <= len(place.items):
                 raise UnclearError(f"position {number}")
             return place.items[number - 1]
-        aliases = dict(place.aliases)
-        if not is_group and isinstance(node, exp.Column) and not node.table:
-            return aliases.get(node.name.lower()) or self.text(node, place)
+        if not is_group and _is_name(node):
+            return place.of_alias(node.name) or self.text(node, place)
         return self.text(node, place)
 
     def tables(
@@ -220,6 +222,10 @@ class Writer(ExpressionWriter):
 def _keys(node: exp.Expr) -> list[exp.Expr]:
     order = node.args.get("order")
     return order.expressions if order else []
+
+
+def _is_name(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Column) and not node.table
 
 
 def _direction(key: exp.Expr) -> str:

@@ -1,4 +1,4 @@
-"""Measures that read the two queries only, without running them. Know nothing of rows."""
+"""Measures that read the two queries only. Know nothing of rows."""
 
 from contextlib import suppress
 
@@ -24,12 +24,14 @@ def canonical_match(predicted: str, gold: str, context: Context) -> float | None
 
     Our own measure, defined by `eval.canonical`: names resolved, aliases and brackets removed,
     conditions in conjunctive normal form, what commutes in order. It claims nothing else: 0.0 may
-    be an equivalent query too, 1.0 is never a different one. None where the gold query can't be
-    parsed.
+    be an equivalent query too, 1.0 is never a different one, nor one that the database refuses
+    (`UCASE(x)` reads as `UPPER(x)`). None where the gold query can't be parsed.
     """
     question = context.question
     found = is_equivalent(predicted, gold, question.schema, dialect=question.dialect)
-    return None if found is None else float(found)
+    if found is None:
+        return None
+    return float(found and context.run(predicted).error is None)
 
 
 def valid_sql(predicted: str, gold: str, context: Context) -> float:

@@ -17,6 +17,7 @@ from eval.queries.sql_diff import Run, sql_diff
 from eval.record import Item, Preview, Record
 
 HEADLINE = "execution_accuracy"
+LUCKY = "lucky_match"
 # The filters that choose one of several values: name in the address, and its label.
 FACETS = {
     "db": "Database",
@@ -76,6 +77,11 @@ def verdict(item: Item) -> str:
     return "right" if score == 1 else "wrong"
 
 
+def _cause(item: Item) -> list[str]:
+    """The class that the record counts the item under, in `error_classes`; none if it is right."""
+    return [] if verdict(item) == "right" else item["error_classes"][:1]
+
+
 def _changes(comparison: ComparisonRecord | None) -> dict[str, str]:
     """What became of an item that changed, by its id."""
     if comparison is None:
@@ -90,6 +96,7 @@ def _values(item: Item, changes: dict[str, str]) -> dict[str, list[str]]:
         "hardness": [item["hardness"]],
         "shape": item["shape"],
         "class": item["error_classes"],
+        "cause": _cause(item),
         "flag": item["flags"],
         "change": [changes.get(item["id"], "")],
     }
@@ -103,6 +110,7 @@ def _example(
     return {
         "id": shown(item["id"]),
         "verdict": verdict(item),
+        "lucky": LUCKY in item["flags"],
         **_values(item, changes),
         "question": shown(item["question"]),
         "predicted": _pieces(predicted),

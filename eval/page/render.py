@@ -19,10 +19,11 @@ from eval.page import plots, text
 from eval.page.examples import FACETS, HEADLINE, options, payload
 from eval.page.wording import explain_class, explain_flag, explain_measure
 from eval.queries.shape import HARDNESS, SHAPES
-from eval.record import Group, Record, RiskPoint
+from eval.record import Bin, Group, Record, RiskPoint
 
 FOLDER = Path(__file__).parent
 ORDERS = {"hardness": HARDNESS, "shape": SHAPES}
+JUDGING = ("python", "sqlglot")  # the packages that bear on a verdict
 COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)
 
 
@@ -45,6 +46,7 @@ def render(record: Record, comparison: ComparisonRecord | None = None) -> str:
         num_wrong=sum(classes) or 1,
         most_errors=max(classes, default=1) or 1,
         reach=_reach(comparison),
+        judged_with=_judged_with(record),
         nbsp=text.SPACE,
     )
 
@@ -92,11 +94,13 @@ def _environment() -> Environment:
         "label": text.label,
         "plain": text.plain,
         "shown": text.shown,
+        "sentence": text.sentence,
         "day": text.day,
         "tone": plots.tone_of,
         "ranked": _ranked,
         "by_count": lambda counts: sorted(counts.items(), key=lambda pair: -pair[1]),
         "at_round_coverage": _at_round_coverage,
+        "mean_confidence": _mean_confidence,
     }
     environment.globals |= {
         "interval_plot": plots.interval_plot,
@@ -134,6 +138,21 @@ def _at_round_coverage(curve: list[RiskPoint]) -> list[RiskPoint]:
         if point and point not in rows:
             rows.append(point)
     return rows
+
+
+def _mean_confidence(bins: list[Bin]) -> float | None:
+    n = sum(held["n"] for held in bins)
+    return sum(held["n"] * held["confidence"] for held in bins) / n if n else None
+
+
+def _judged_with(record: Record) -> str:
+    """The versions of the judging machine: of answers in a file, those that only judged them."""
+    versions = record["versions"]
+    if record["api"] == "predictions":
+        versions = {name: held for name, held in versions.items() if name in JUDGING}
+    return ", ".join(
+        filter(None, (text.plain(versions), text.plain(record["judge"].get("engine"))))
+    )
 
 
 def _value(group: Group) -> float:

@@ -3,10 +3,11 @@
 // page to some examples is a plain link.
 
 const PAGE = 25;
-const FACETS = ['db', 'hardness', 'shape', 'class', 'flag', 'change'];
+const FACETS = ['db', 'hardness', 'shape', 'class', 'cause', 'flag', 'change'];
 const NAMES = ['q', 'verdict', ...FACETS, 'only'];
 const MARKS = { right: '✓', wrong: '✕', unjudged: '–' };
 const VERDICTS = { right: 'Right', wrong: 'Wrong', unjudged: 'Not judged' };
+const LUCKY = 'lucky_match';
 
 const data = JSON.parse(byId('data').textContent);
 const examples = data.items.map((item) => ({ ...item, text: searchText(item) }));
@@ -87,10 +88,15 @@ function apply() {
   page = 0;
   countChoices(wanted);
   byId('clear').hidden = Object.keys(wanted).length === 0;
-  const only = wanted.only ? ` (only ${wanted.only})` : '';
-  byId('count').textContent = `${figure(matching.length)} of ${counted(examples.length, 'example')}${only}`;
+  byId('count').textContent = `${figure(matching.length)} of ${counted(examples.length, 'example')}${unseenWants(wanted)}`;
   show();
   if (matching.length === 1) byId('list').querySelector('details').open = true;
+}
+
+/** What is wanted by a link and has no control of its own. */
+function unseenWants({ cause, only }) {
+  const wants = [cause && `wrong by: ${named(cause)}`, only && `only ${only}`].filter(Boolean);
+  return wants.length ? ` (${wants.join(', ')})` : '';
 }
 
 function readAddress() {
@@ -143,16 +149,32 @@ function row(item) {
     element(
       'summary',
       {},
-      element('span', { class: `verdict ${item.verdict}` }, element('span', { 'aria-hidden': 'true' }, MARKS[item.verdict]), element('span', { class: 'unseen' }, `${VERDICTS[item.verdict]}: `)),
+      verdictMark(item),
       element('h3', {}, element('bdi', {}, item.question)),
-      element('span', { class: 'about' }, [...item.db, ...item.hardness.map(named)].join(' · ')),
-      element('span', { class: 'cause' }, item.class.slice(0, 1).map(named)),
+      element('span', { class: 'about' }, unseen('Database and hardness: '), [...item.db, ...item.hardness.map(named)].join(' · ')),
+      cause(item),
     ),
   );
   details.addEventListener('toggle', () => {
     if (details.open && details.children.length === 1) details.append(body(item));
   });
   return element('li', {}, details);
+}
+
+/** The mark with a name, and a word beside it where it says less than it seems to. */
+function verdictMark(item) {
+  const name = item.lucky ? `${VERDICTS[item.verdict]}, but ${named(LUCKY).toLowerCase()}` : VERDICTS[item.verdict];
+  return element('span', { class: `verdict ${item.verdict}`, role: 'img', 'aria-label': name, title: name }, MARKS[item.verdict]);
+}
+
+function cause(item) {
+  const lucky = item.lucky ? element('span', { class: 'tag' }, 'lucky') : null;
+  const main = item.class.slice(0, 1).map((name) => [unseen('Error class: '), named(name)]);
+  return element('span', { class: 'cause' }, lucky, lucky && main.length ? ' ' : null, main.flat());
+}
+
+function unseen(text) {
+  return element('span', { class: 'unseen' }, text);
 }
 
 // One example

@@ -28,8 +28,15 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """0.7123 as "71.2 %"."""
-    return f"{share * 100:.{digits}f}{SPACE}%" if is_number(share) else DASH
+    """0.7123 as "71.2 %"; what would round to nothing or to all, but is not, as a bound."""
+    if not is_number(share):
+        return DASH
+    written, unit = f"{share * 100:.{digits}f}", 10**-digits
+    if share > 0 and float(written) == 0:
+        written = f"<{SPACE}{unit:.{digits}f}"
+    elif share < 1 and float(written) == 100:
+        written = f">{SPACE}{100 - unit:.{digits}f}"
+    return f"{written}{SPACE}%".replace("-", "−")  # noqa: RUF001  # a real minus sign
 
 
 def bare(share: float | None) -> str:
@@ -86,6 +93,12 @@ def plain(value: object) -> str:
         case list() | tuple():
             return ", ".join(map(plain, value))
     return str(value)
+
+
+def sentence(note: str) -> str:
+    """A note as a sentence: with a capital letter and a full stop."""
+    note = note[:1].upper() + note[1:]
+    return note if note.endswith((".", "!", "?")) else f"{note}."
 
 
 def day(created: str) -> str:

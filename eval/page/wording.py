@@ -33,7 +33,8 @@ FLAGS = {
     "empty_gold": "the gold query finds no rows, so every query that finds nothing is right",
     "zero_gold": "the gold answer is one row of zeros and NULLs, easily hit by accident",
     "lucky_match": "the answer is right on the question's own database, wrong on a generated one",
-    "row_order_dependent": "the gold answer depends on the order in which rows are stored",
+    "row_order_dependent": "the gold answer depends on the order in which rows are stored, so "
+    "one more right or wrong says nothing",
 }
 
 

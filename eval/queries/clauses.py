@@ -65,7 +65,8 @@ def positive(condition: exp.Expr) -> tuple[exp.Expr, bool]:
     node = condition.unnest()
     while isinstance(node, exp.Not):
         node, is_negated = node.this.unnest(), not is_negated
-    return node, is_negated
+    # `x NOT LIKE y` is a LIKE with a mark, unlike `NOT x LIKE y`.
+    return node, is_negated != bool(node.args.get("negate"))
 
 
 def joins(select: exp.Expr) -> list[exp.Join]:

@@ -63,6 +63,8 @@ def command_line() -> str:
 
 
 def _portable(word: str) -> str:
+    if "://" in word:
+        return word
     option, equals, value = word.rpartition("=")
     return option + equals + (os.path.relpath(value) if Path(value).is_absolute() else value)
 

@@ -116,14 +116,16 @@ def _place(key: exp.Expr, outputs: list[exp.Expr]) -> int | None:
         return None
     if isinstance(key, exp.Column) and not key.table:
         named = [i for i, output in enumerate(outputs) if _is_named(output, key.name)]
-        if named:
-            return named[0]
+        if named:  # an alias outranks the name of a column
+            return next((i for i in named if outputs[i].alias), named[0])
     same = [i for i, output in enumerate(outputs) if output.unalias() == key]
     return same[0] if same else None
 
 
 def _is_named(output: exp.Expr, name: str) -> bool:
-    return output.output_name.lower() == name.lower()
+    """True for an alias or a column; sqlglot has names for `'a'` and `CAST(a AS REAL)` too."""
+    has_name = isinstance(output, exp.Alias | exp.Column)
+    return has_name and output.output_name.lower() == name.lower()
 
 
 def _may_add(query: exp.Query, keys: list[exp.Expr]) -> bool:
@@ -131,5 +133,6 @@ def _may_add(query: exp.Query, keys: list[exp.Expr]) -> bool:
     if not isinstance(query, exp.Select) or query.args.get("distinct"):
         return False
     aliases = {output.alias.lower() for output in query.selects if output.alias}
-    names = {column.name.lower() for key in keys for column in key.find_all(exp.Column)}
+    columns = (column for key in keys for column in key.find_all(exp.Column))
+    names = {column.name.lower() for column in columns if not column.table}
     return not aliases & names

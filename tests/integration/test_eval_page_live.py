@@ -102,14 +102,48 @@ async def test_the_address_keeps_the_filters(tab: Page, address: str):
 async def test_links_of_the_summary_show_their_examples(tab: Page, address: str):
     await tab.goto(address)
     await tab.locator("#errors").get_by_role("link", name="Wrong aggregate").click()
-    await expect(tab.get_by_role("status")).to_have_text("1 of 12 examples")
-    await expect(tab.get_by_label("Error class")).to_have_value("wrong_aggregate")
+    await expect(tab.get_by_role("status")).to_have_text(
+        "1 of 12 examples (wrong by: wrong aggregate)", ignore_case=True
+    )
     await expect(tab.locator("#examples")).to_be_in_viewport()
     await tab.locator("#comparison").get_by_role("link", name="2", exact=True).click()
     await expect(tab.get_by_role("status")).to_have_text("2 of 12 examples")
-    await expect(tab.get_by_label("Error class")).to_have_value("")
     await tab.get_by_role("link", name="Measures").click()
     await expect(tab.get_by_role("status")).to_have_text("2 of 12 examples")
+
+
+async def test_a_row_names_its_mark_and_columns_and_tells_luck_in_words(
+    tab: Page, record: Record, tmp_path: Path
+):
+    lucky: Any = copy.deepcopy(record)
+    lucky["items"][0] |= {"flags": ["lucky_match"], "error_classes": ["wrong_value"]}
+    write_page(lucky, tmp_path / "report.html")
+    await tab.goto((tmp_path / "report.html").as_uri())
+    first, second = tab.locator(".example").nth(0), tab.locator(".example").nth(1)
+    await expect(first.get_by_role("img", name="Right, but lucky match")).to_have_text("✓")
+    await expect(first.locator(".cause")).to_have_text("lucky Error class: Wrong value")
+    await expect(second.get_by_role("img", name="Right", exact=True)).to_have_text("✓")
+    await expect(second.locator(".about")).to_have_text("Database and hardness: shop · Medium")
+    await expect(tab.get_by_role("img", name="Wrong", exact=True)).to_have_count(7)
+    await expect(tab.get_by_role("img", name="Not judged")).to_have_count(1)
+    assert (await Axe().run(tab)).violations_count == 0
+
+
+async def test_an_error_class_links_to_the_wrong_that_count_under_it_alone(
+    tab: Page, record: Record, tmp_path: Path
+):
+    lucky: Any = copy.deepcopy(record)
+    lucky["items"][0] |= {"flags": ["lucky_match"], "error_classes": ["wrong_value"]}
+    write_page(lucky, tmp_path / "report.html")
+    await tab.goto((tmp_path / "report.html").as_uri())
+    await expect(tab.locator("#class option[value=wrong_value]")).to_have_text("Wrong value (2)")
+    await tab.locator("#errors").get_by_role("link", name="Wrong value").click()
+    status = tab.get_by_role("status")
+    await expect(status).to_have_text("1 of 12 examples (wrong by: Wrong value)")
+    await tab.reload()
+    await expect(status).to_have_text("1 of 12 examples (wrong by: Wrong value)")
+    await tab.get_by_role("button", name="Clear filters").click()
+    await expect(status).to_have_text("12 of 12 examples")
 
 
 async def test_an_example_opens_by_keyboard_to_queries_answers_and_schema(tab: Page, address: str):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,11 +72,13 @@ def test_rows_hold_median_range_and_the_most_memory_of_each_kind():
 @pytest.fixture
 def judged(tmp_path, monkeypatch):
     """What was judged instead of judging it."""
-    calls: list[tuple[int, bool]] = []
+    calls: list[tuple[int, bool] | str] = []
 
-    def judge(data: Path, predictions: Path, n: int, *, with_suite: bool) -> Run:
-        calls.append((n, with_suite))
-        return run(n, float(len(calls)), with_suite=with_suite)
+    def judge(
+        data: Path, predictions: Path, n: int, *, with_suite: bool, is_cold: bool = False
+    ) -> Run:
+        calls.append("cold" if is_cold else (n, with_suite))
+        return replace(run(n, float(len(calls)), with_suite=with_suite), is_cold=is_cold)
 
     make_world(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -87,11 +90,12 @@ def test_kinds_are_judged_in_turn_and_the_figure_is_of_all_questions(judged):
     done = CliRunner().invoke(app, ["p.jsonl", "--data", "dev.jsonl", "--runs", "2"])
     assert done.exit_code == 0, done.output
     once = [(n, with_suite) for with_suite in (False, True) for n in (1, 3, 6)]
-    assert judged == [(6, True), *once, *once]
+    assert judged == [(6, True), *once, *once, "cold", "cold"]
     found = json.loads(Path("benchmarks/results/judge_seconds_spider_dev.json").read_text())
     assert (found["n"], found["interval"]) == (6, [4.0, 10.0])
     assert found["value"] == 7.0
-    assert len(found["rows"]) == 6
+    assert len(found["rows"]) == 7
+    assert found["rows"][6]["judged"] == "with test suites, generated first"
     assert not any(row["question"] in json.dumps(found) for row in ROWS)
 
 
@@ -99,7 +103,7 @@ def test_a_single_question_is_judged_once_a_kind(judged):
     Path("dev.jsonl").write_text(json.dumps(ROWS[0]) + "\n\n")
     done = CliRunner().invoke(app, ["p.jsonl", "--data", "dev.jsonl", "--runs", "1"])
     assert done.exit_code == 0, done.output
-    assert judged == [(1, True), (1, False), (1, True)]
+    assert judged == [(1, True), (1, False), (1, True), "cold"]
 
 
 def test_data_that_is_not_there_is_named(judged):

@@ -5,22 +5,16 @@ import copy
 import hashlib
 import json
 import re
-from importlib import import_module
-from inspect import getmembers, isfunction, signature
+from collections import Counter
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any
 
 import pytest
 
-from eval import measures
 from eval.comparison.compare import compare, comparison_record
-from eval.golds import FLAGS
 from eval.page import text
 from eval.page.examples import options, script_json
 from eval.page.render import render, write_page
-from eval.page.wording import explain_class, explain_flag, explain_measure
-from eval.queries.diagnose import CLASSES
 from eval.record import Record, load_record
 from eval.stats import estimate
 
@@ -193,6 +187,12 @@ def test_a_comparison_adds_its_section_filters_and_error_reduction(record: Recor
     assert '<section id="comparison"' not in render(record)
 
 
+def test_a_comparison_without_change_links_to_nothing(record: Record) -> None:
+    page = render(record, comparison_record(compare(record, record)))
+    assert "#change=" not in page
+    assert page.count("<dd>0<span>") == 2
+
+
 @pytest.mark.parametrize("part", ["calibration", "groups", "error_classes", "flags", "notes"])
 def test_a_missing_part_leaves_its_section_out(record: Record, part: str) -> None:
     empty: Any = None if part == "calibration" else type(record[part])()  # type: ignore[literal-required]
@@ -221,8 +221,66 @@ def test_one_item_on_one_database_has_no_interval(record: Record) -> None:
     changed: Any = nothing(record) | {"items": record["items"][:1]}
     page = render(changed | {"measures": {"execution_accuracy": single}})
     assert f"100.0{text.SPACE}%" in page
-    assert "with one database there is none" in page
+    assert "No interval: there is one question." in page
     assert "±" not in page
+
+
+def test_values_that_are_all_equal_have_no_interval_to_show(record: Record) -> None:
+    equal: Any = {"value": 0.0, "stderr": 0.0, "n": 12, "num_clusters": 6}
+    equal |= {"interval": None, "bootstrap": None}
+    page = render(record | {"measures": {"execution_accuracy": equal}, "groups": {}})
+    assert "No interval: all values are equal." in page
+    assert '<td class="number range-text">–</td>' in page
+    assert "±" not in page
+    assert 'class="range"' not in page
+
+
+def test_each_bar_of_an_error_class_counts_the_examples_of_its_link(record: Record) -> None:
+    lucky = record["items"][0]
+    assert lucky["scores"]["execution_accuracy"] == 1
+    lucky |= {"error_classes": ["wrong_value"], "flags": ["lucky_match"]}
+    page = render(record)
+    causes = Counter(cause for item in data_of(page)["items"] for cause in item["cause"])
+    assert causes == record["error_classes"]
+    assert set(re.findall('href="#cause=(.*?)"', page)) == set(causes)
+    assert dict(options(record, None)["class"])["wrong_value"] == 2
+    assert [item["lucky"] for item in data_of(page)["items"]] == [True] + [False] * 11
+
+
+@pytest.mark.parametrize(("accuracy", "outcome"), [(0.0, "wrong"), (1.0, "right")])
+def test_calibration_where_all_answers_are_alike_says_so_and_shows_no_figures(
+    record: Record, accuracy: float, outcome: str
+) -> None:
+    known = record["calibration"]
+    assert known
+    bins: Any = [held | {"accuracy": accuracy} for held in known["bins"]]
+    changed: Any = known | {"auroc": None, "brier_skill": None, "ece": 0.0, "bins": bins}
+    page = render(record | {"calibration": changed})
+    assert f"All answers are {outcome}: nothing to rank or calibrate." in page
+    assert f"is {text.percent(0.6427)}" in page
+    assert "Calibration error" not in page
+    assert "Reliability" not in page
+
+
+def test_versions_are_those_of_the_judge_and_of_a_file_only_what_judged_it(record: Record) -> None:
+    record["versions"] = {"python": "3.11.9", "vllm": "0.32.0", "sqlglot": "30.30.0"}
+    record["judge"]["engine"] = "sqlite 3.40.1"
+    told = "<dt>Judged with</dt><dd>python 3.11.9, {}sqlglot 30.30.0, sqlite 3.40.1</dd>"
+    assert told.format("vllm 0.32.0, ") in render(record)
+    assert told.format("") in render(record | {"api": "predictions"})
+
+
+def test_what_one_must_know_is_told_once_in_sentences(record: Record) -> None:
+    flags = {"empty_gold": 3, "zero_gold": 0}
+    page = render(record | {"notes": ["two versions answered: a, b"], "flags": flags})
+    notes = re.search(r'<section class="notes".*?</section>', page, re.DOTALL)
+    assert notes
+    first, second = re.findall("<li>(.*?)</li>", notes[0])
+    assert first == "Two versions answered: a, b."
+    assert second.startswith(f'<a href="#flag=empty_gold">3{text.SPACE}questions</a> of 12: the ')
+    assert '<section class="notes"' not in render(
+        record | {"notes": [], "flags": {"zero_gold": 0}, "num_errors": 1}
+    )
 
 
 def test_a_measure_without_value_shows_a_dash(record: Record) -> None:
@@ -232,47 +290,6 @@ def test_a_measure_without_value_shows_a_dash(record: Record) -> None:
     page = render(record | {"measures": changed})
     assert "nan" not in page.split("application/json")[0]
     assert re.search(r'<th scope="row">Odd</th>\s*<td class="number value">–</td>', page)
-
-
-def test_every_measure_flag_and_error_class_is_explained() -> None:
-    modules = [import_module(f"eval.measures.{m.name}") for m in iter_modules(measures.__path__)]
-    names = {
-        name
-        for module in modules
-        for name, function in getmembers(module, isfunction)
-        if list(signature(function).parameters) == ["predicted", "gold", "context"]
-    }
-    assert len(names) > 8
-    assert [name for name in sorted(names) if not explain_measure(name)] == []
-    assert [flag for flag in FLAGS if not explain_flag(flag)] == []
-    assert [name for name in CLASSES if not explain_class(name)] == []
-
-
-@pytest.mark.parametrize(
-    ("shown", "expected"),
-    [
-        (text.percent(0.7123), "71.2\u00a0%"),
-        (text.percent(None), "–"),
-        (text.percent(float("nan")), "–"),
-        (text.points(-0.0321), "−3.2"),  # noqa: RUF001
-        (text.points(0.0), "+0.0"),
-        (text.span([0.684, 0.739]), "68.4–73.9"),
-        (text.span([-0.01, 0.04], signed=True), "−1.0 to +4.0"),  # noqa: RUF001
-        (text.span(None), "–"),
-        (text.p_value(0.0004), "< 0.001"),
-        (text.p_value(0.0317), "0.032"),
-        (text.count(1, "question"), "1\u00a0question"),
-        (text.count(1026, "question"), "1,026\u00a0questions"),
-        (text.label("valid_sql"), "Valid SQL"),
-        (text.label(""), ""),
-        (text.day("2026-11-02T01:02:03Z"), "2 November 2026"),
-        (text.day("yesterday"), "yesterday"),
-        (text.plain({"a": [1, None], "b": False}), "a 1, , b no"),
-        (text.shown("a\r\nb\tc\u200d"), "a\nb\tc\u200d"),
-    ],
-)
-def test_numbers_and_names_are_written_for_people(shown: str, expected: str) -> None:
-    assert shown == expected
 
 
 def test_script_json_cannot_end_its_element() -> None:

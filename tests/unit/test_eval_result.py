@@ -13,6 +13,7 @@ from eval.contamination import Contamination, find_contamination
 from eval.dataset import Dataset, Question
 from eval.golds import GoldFacts
 from eval.record import FORMAT, Item, Record, RecordError, check_whole, load_record
+from eval.report import flag_notes
 from eval.result import Finished, build_record, check_place, estimates, write_record
 from eval.score import Outcome
 from eval.task.example import Example
@@ -120,13 +121,25 @@ def test_notes_say_what_is_most_pressing_first():
     assert record["notes"] == [
         "1 requests failed and count as wrong; the first: 503: busy",
         "more than one version answered: m@1, m@2",
+        "a word on contamination",
+    ]
+    assert flag_notes(record) == [
         "2 of 6 gold answers are empty: any query that finds nothing is right there",
         "2 of 6 gold answers depend on the order in which rows are stored: there one more right "
         "or wrong says nothing",
-        "a word on contamination",
     ]
     assert record["flags"] == {"row_order_dependent": 2, "empty_gold": 2}
     assert record["num_errors"] == 1
+
+
+def test_golds_without_a_suite_are_told():
+    run = finished("000000")
+    outcomes = [
+        replace(outcome, scores=outcome.scores | {"test_suite_accuracy": 1.0 if number else None})
+        for number, outcome in enumerate(run.outcomes)
+    ]
+    record = build_record(replace(run, outcomes=outcomes))
+    assert "1 of 6 golds have no generated database" in record["notes"][0]
 
 
 def test_an_error_of_the_request_is_no_error_of_the_database():

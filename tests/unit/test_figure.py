@@ -73,6 +73,11 @@ def test_no_absolute_path_stands_in_the_command(tmp_path: Path) -> None:
     assert line.startswith("python -m tool --out=a.json --store new")
 
 
+def test_the_address_of_a_database_is_left_as_it_is(tmp_path: Path) -> None:
+    url = "mariadb://reader@/{db_id}?unix_socket=/run/mysqld/mysqld.sock"
+    assert run_module(tmp_path, "--databases", url).strip() == f"python -m tool --databases {url}"
+
+
 def test_a_console_script_is_named_without_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/sqlwright-eval", "score", "3"])

@@ -125,6 +125,12 @@ def test_measures_of_text(predicted, exact, canonical, valid, about):
     assert text.valid_sql(predicted, USERS, about) == valid
 
 
+def test_what_reads_the_same_but_does_not_run_is_no_canonical_match(about):
+    gold = "SELECT UPPER(name) FROM users"
+    assert text.canonical_match("SELECT UCASE(name) FROM users", gold, about) == 0.0
+    assert text.canonical_match("SELECT upper(u.name) FROM users u", gold, about) == 1.0
+
+
 def test_without_a_readable_gold_canonical_match_is_undefined(about):
     assert text.canonical_match(USERS, "SELECT (", about) is None
 

@@ -67,6 +67,17 @@ def test_order_is_read_in_the_database_s_dialect() -> None:
             "SELECT a, COUNT(*) AS sort_key_0 FROM t GROUP BY a ORDER BY COUNT(*)",
             (-1,),
         ),
+        # The column, by its table's name, and the alias before a column of that name.
+        (
+            "SELECT a AS b FROM t ORDER BY t.b",
+            "SELECT a AS b, t.b AS sort_key_0 FROM t ORDER BY t.b",
+            (-1,),
+        ),
+        (
+            "SELECT a, b AS a FROM t ORDER BY a",
+            "SELECT a, b AS a FROM t ORDER BY a",
+            (1,),
+        ),
         (
             "SELECT a FROM t UNION SELECT b FROM t ORDER BY a",
             "SELECT a FROM t UNION SELECT b FROM t ORDER BY a",
