@@ -15,6 +15,7 @@ from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.synchronize import Semaphore
 from typing import TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -23,6 +24,8 @@ from pebble import ProcessExpired, ProcessPool
 WORKER_BYTES = 4 << 30
 # How often a worker looks whether its parent is still there.
 PARENT_SECONDS = 1.0
+# How long the pool's end waits for a worker that has not started.
+START_SECONDS = 5.0
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -127,17 +130,22 @@ def _result(future: Future[list[R]], seconds: float) -> list[R] | Lost:
 def _pool(size: int, worker_bytes: int, function: Function[T, R]) -> Iterator[ProcessPool]:
     # Spawned, because a fork of a process with threads may hang.
     spawn = multiprocessing.get_context("spawn")
+    started = spawn.Semaphore(0)
     # Workers get the function at the start too, so that they import its modules side by side.
-    initargs = (worker_bytes, function)
+    initargs = (worker_bytes, started, function)
     with ProcessPool(size, initializer=_start, initargs=initargs, context=spawn) as pool:
         try:
             yield pool
         except BaseException:
             pool.stop()
             raise
+        # A worker that still starts while the pool closes would print a traceback.
+        for _ in range(size):
+            started.acquire(timeout=START_SECONDS)
 
 
-def _start(worker_bytes: int, _: object) -> None:
+def _start(worker_bytes: int, started: Semaphore, _: object) -> None:
+    started.release()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends C code too, which Python's handlers don't
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     with suppress(ValueError, OSError):  # not every system has the limit
