@@ -155,31 +155,27 @@ def run_command(
             fail(
                 "--predictions asks no server: --cache, --model, --logprobs, --extra-body don't fit"
             )
-        source: Served | Predictions = (
-            Predictions(predictions)
-            if predictions
-            else Served(
-                Server(
-                    check_base_url(base_url or ""),
-                    api_key=check_api_key(api_key),
-                    concurrency=concurrency,
-                    timeout_seconds=timeout,
-                    retries=retries,
-                ),
-                APIS[api],
-                Asked(model, max_tokens, logprobs, read_extra_body(extra_body)),
-                cache,
+        source: Served | Predictions
+        if predictions:
+            source = Predictions(predictions)
+        else:
+            key, address = check_api_key(api_key), check_base_url(base_url or "")
+            server = Server(
+                address,
+                api_key=key,
+                concurrency=concurrency,
+                timeout_seconds=timeout,
+                retries=retries,
             )
-        )
+            asked = Asked(model, max_tokens, logprobs, read_extra_body(extra_body))
+            source = Served(server, APIS[api], asked, cache)
         judging = Judging(permute_columns=permute_columns, limits=Limits(query_timeout, max_rows))
         if ves:
             judging = judging.plus("ves")
         plan = Plan(
             source,
             data,
-            databases=databases
-            if databases and "://" in databases
-            else databases and Path(databases),
+            databases=databases,
             schemas=schemas,
             limit=limit,
             output=output,

@@ -101,11 +101,16 @@ def open_dataset(
             samples.build_databases(Path(work))
             databases, schemas = Path(work), Path(work)
         beside = path.parent if path else Path()
-        folders = Folders(databases or beside / "databases", schemas or beside / "schemas")
+        place = _folder_or_url(databases or beside / "databases")
+        folders = Folders(place, schemas or beside / "schemas")
         examples = (load_examples(path) if path else list(cast(Sequence[Example], data)))[:limit]
         name = f"samples/{path.name}" if path and data == SAMPLES else path.name if path else "list"
         questions = tuple(_questions(examples, folders, name))
         yield Dataset(name, sha256_file(path) if path else _sha256(examples), questions)
+
+
+def _folder_or_url(databases: Path | str) -> Path | str:
+    return databases if isinstance(databases, str) and "://" in databases else Path(databases)
 
 
 def _sha256(examples: Sequence[Example]) -> str:

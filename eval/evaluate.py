@@ -92,7 +92,7 @@ def evaluate_model(
     plan = Plan(
         source,
         _data(test_data),
-        databases=_databases(databases),
+        databases=databases,
         schemas=Path(schemas) if schemas else None,
         limit=limit,
         output=Path(output) if output else None,
@@ -224,11 +224,6 @@ def _example(row: Any, *, where: str) -> Example:
         return parse_example(json.dumps({"id": where, **row}), where=where)
     except TypeError as error:
         raise EvaluateError(f"{where}: {error}") from error
-
-
-def _databases(databases: Path | str | None) -> Path | str | None:
-    """A folder, or the URL of a database server."""
-    return Path(databases) if databases and "://" not in str(databases) else databases
 
 
 def _outside_event_loop(function: Callable[[], T]) -> T:

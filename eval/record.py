@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 FORMAT = 2
+# The measure that a result is judged by: items without it at 1 are wrong.
+HEADLINE = "execution_accuracy"
 
 
 class RecordError(ValueError):

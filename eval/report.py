@@ -5,26 +5,15 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from eval.record import Estimated, Record, RecordError
-from eval.score import HEADLINE
+from eval.page.wording import explain_flag
+from eval.record import HEADLINE, Estimated, Record, RecordError
 from eval.task.figure import Figure, write_figure
-
-# What lets a wrong query pass, or a right one fail.
-FLAG_NOTES = {
-    "empty_gold": "gold answers are empty: any query that finds nothing is right there",
-    "zero_gold": "gold answers are a single zero or NULL: easily hit by accident",
-    "lucky_match": "answers are right on the question's own database, wrong on a generated one",
-    "row_order_dependent": "gold answers depend on the order in which rows are stored: there one "
-    "more right or wrong says nothing",
-}
 
 
 def flag_notes(record: Record) -> list[str]:
     """How many items have each flag, in words."""
-    n, flags = record["data"]["n"], record["flags"]
-    return [
-        f"{flags[flag]:,} of {n:,} {said}" for flag, said in FLAG_NOTES.items() if flag in flags
-    ]
+    n = record["data"]["n"]
+    return [f"{count:,} of {n:,}: {explain_flag(flag)}" for flag, count in record["flags"].items()]
 
 
 def table(record: Record) -> Table:

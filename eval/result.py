@@ -17,8 +17,8 @@ from eval.contamination import Contamination
 from eval.dataset import Dataset, Question
 from eval.golds import GoldFacts
 from eval.queries.shape import HARDNESS, SHAPES, hardness, shape
-from eval.record import FORMAT, Estimated, Group, Item, Record
-from eval.score import HEADLINE, Outcome
+from eval.record import FORMAT, HEADLINE, Estimated, Group, Item, Record
+from eval.score import Outcome
 from eval.stats import Estimate, estimate
 from eval.task.figure import command_line, versions
 

@@ -18,11 +18,10 @@ from eval.measures.exact_set import exact_set_match
 from eval.measures.similarity import Pair, answer_pair, cosines, sql_pair
 from eval.preview import preview
 from eval.queries.diagnose import diagnose
-from eval.record import Preview
+from eval.record import HEADLINE, Preview
 from eval.task.sqlite_judge import JudgeError
 from eval.workers import Tick, run_chunks
 
-HEADLINE = "execution_accuracy"
 CHUNK = 32
 # Facts on golds need a copy of the database, made once a chunk.
 GOLD_CHUNK = 256

@@ -14,10 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from eval.comparison.compare import HEADLINE, Comparison, compare, comparison_record
+from eval.comparison.compare import Comparison, compare, comparison_record
 from eval.comparison.gates import VALUE, GateResult, check_gate, parse_gate
 from eval.comparison.pairing import CompareError
-from eval.record import load_record
+from eval.record import HEADLINE, load_record
 from eval.stats import Interval, Paired
 from eval.task.figure import Figure, write_figure
 

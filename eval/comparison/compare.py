@@ -9,10 +9,8 @@ from typing import Any, TypedDict
 
 from eval.comparison.pairing import CompareError, Names, Pair, notes_on, pair_items, same_suite
 from eval.queries.shape import HARDNESS, SHAPES
-from eval.record import Item, Record
+from eval.record import HEADLINE, Item, Record
 from eval.stats import ErrorReduction, Interval, Paired, error_reduction, paired
-
-HEADLINE = "execution_accuracy"
 
 
 class Side(TypedDict):

@@ -14,9 +14,8 @@ from markupsafe import Markup
 from eval.comparison.compare import ComparisonRecord
 from eval.page.text import count, is_number, label, shown
 from eval.queries.sql_diff import Run, sql_diff
-from eval.record import Item, Preview, Record
+from eval.record import HEADLINE, Item, Preview, Record
 
-HEADLINE = "execution_accuracy"
 LUCKY = "lucky_match"
 # The filters that choose one of several values: name in the address, and its label.
 FACETS = {

@@ -16,10 +16,10 @@ from markupsafe import Markup
 
 from eval.comparison.compare import ComparisonRecord
 from eval.page import plots, text
-from eval.page.examples import FACETS, HEADLINE, options, payload
+from eval.page.examples import FACETS, options, payload
 from eval.page.wording import explain_class, explain_flag, explain_measure
 from eval.queries.shape import HARDNESS, SHAPES
-from eval.record import Bin, Group, Record, RiskPoint
+from eval.record import HEADLINE, Bin, Group, Record, RiskPoint
 
 FOLDER = Path(__file__).parent
 ORDERS = {"hardness": HARDNESS, "shape": SHAPES}

@@ -171,7 +171,7 @@ def test_what_is_chosen_reaches_the_plan() -> None:
         "spider", databases="dbs", schemas="ddl", limit=3, output="r.json", judging=judging,
         use_test_suite=True,
     )  # fmt: skip
-    assert (plan.databases, plan.schemas) == (Path("dbs"), Path("ddl"))
+    assert (plan.databases, plan.schemas) == ("dbs", Path("ddl"))
     assert (plan.limit, plan.output, plan.with_suite) == (3, Path("r.json"), True)
     assert plan.judging is judging
     assert plan.embed is None

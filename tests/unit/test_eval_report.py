@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from eval.record import Record, RecordError, load_record
+from eval.record import HEADLINE, Record, RecordError, load_record
 from eval.report import (
     error_table,
     group_table,
@@ -19,7 +19,6 @@ from eval.report import (
     write_result_figure,
 )
 from eval.result import build_record
-from eval.score import HEADLINE
 from tests.unit.evaluating import ROWS
 from tests.unit.test_eval_result import finished
 

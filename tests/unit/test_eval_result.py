@@ -124,9 +124,9 @@ def test_notes_say_what_is_most_pressing_first():
         "a word on contamination",
     ]
     assert flag_notes(record) == [
-        "2 of 6 gold answers are empty: any query that finds nothing is right there",
-        "2 of 6 gold answers depend on the order in which rows are stored: there one more right "
+        "2 of 6: the gold answer depends on the order in which rows are stored, so one more right "
         "or wrong says nothing",
+        "2 of 6: the gold query finds no rows, so every query that finds nothing is right",
     ]
     assert record["flags"] == {"row_order_dependent": 2, "empty_gold": 2}
     assert record["num_errors"] == 1

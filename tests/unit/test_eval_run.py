@@ -191,7 +191,7 @@ def test_empty_gold_answers_are_flagged_and_left_out_of_the_stricter_measure():
     assert record["items"][5]["flags"] == ["empty_gold"]
     assert record["flags"] == {"empty_gold": 1}
     assert record["measures"]["execution_accuracy_nonempty"]["n"] == 5
-    assert "1 of 6 gold answers are empty" in flag_notes(record)[0]
+    assert "1 of 6: the gold query finds no rows" in flag_notes(record)[0]
 
 
 def test_one_question_alone_has_a_result_without_intervals():
