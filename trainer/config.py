@@ -1,16 +1,14 @@
-"""A training recipe: one frozen dataclass, read from YAML with `key=value` overrides.
+"""A training recipe: one frozen dataclass with every key and its default.
 
-Defaults stand here once; the command line and the README take them from these fields.
+Defaults stand here once; the command line and the README take them from these fields. How a recipe
+is read from YAML is in `recipe.py`.
 """
 
 import hashlib
 import json
 import math
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from eval.task.base_model import BASE_MODEL
@@ -22,8 +20,15 @@ MAX_RANK = 512
 ALL_LINEAR = "all-linear"
 SAMPLES = "samples"
 
-POSITIVE = ("alpha", "learning_rate", "epochs", "max_length", "batch_size", "device_batch_size")
-NOT_NEGATIVE = ("max_examples", "max_steps", "dropout", "warmup_ratio", "weight_decay", "seed")
+POSITIVE = ("alpha", "learning_rate", "epochs", "max_length", "batch_tokens", "device_tokens")
+NOT_NEGATIVE = (
+    *("max_examples", "max_steps", "dropout", "warmup_ratio", "weight_decay", "max_grad_norm"),
+    *("seed", "copies", "composed_copies", "compose", "max_per_database", "dev_examples", "patience"),
+)
+BELOW_ONE = ("dropout", "warmup_ratio", "adam_beta2", "ema_decay")
+SHARES = ("balance", "dense_share", "save_share")
+
+Names = Literal["written", "full", "qualified"]
 
 
 class RecipeError(ValueError):
@@ -34,16 +39,42 @@ class RecipeError(ValueError):
 class TrainConfig:
     """What to train on, how, and under which alias to publish.
 
-    `data` names JSONL files of examples (or `samples`, the project's own); the schema of a
-    database is `schemas/DB_ID.sql` or `DB_ID.sql` beside the file. `batch_size` is the effective
-    batch size: device batch × accumulation × devices.
+    Data. `data` names files (JSONL, CSV, Parquet), hub ids, or `samples`, the project's own;
+    `columns` says which column plays which role where that can't be told. The schema of a database
+    is `DB_ID.sql` in `schemas` (by default the folder of that name beside the file), its SQLite
+    file, which runs the gold queries where `execute` says so, in `databases`. Nothing of the files
+    in `held_out` is trained on. `balance` (0 to 1) evens out the shapes of queries, `compose` adds
+    so many pairs made from templates, `augment` names the kinds of change that make `copies` of
+    each row (`composed_copies` of a composed one). `names` is how gold SQL is spelled: as written; in the schema's spelling, with
+    `table.column` in joins only (full) or everywhere (qualified).
+
+    Training. `batch_tokens` is the effective batch size in tokens of prompt and completion:
+    `device_tokens` (one pass of one device) × accumulation × devices. `dequantise` holds the NF4
+    base in 16 bits, the same numbers: faster, more memory. The last `dense_share` of the steps runs
+    on the base as it will be served, not quantised. `ema_decay` above 0 publishes a moving average
+    of the weights. With `dev`, every `check_every` (steps, or a share of them) the adapter answers
+    `dev_examples` of its questions; the best is kept, and after `patience` rounds without a gain
+    the run ends.
     """
 
     alias: str
     data: tuple[str, ...] = (SAMPLES,)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    split: str = "train"
+    schemas: str = ""
+    databases: str = ""
     base_model: str = BASE_MODEL
     max_examples: int = 0
-    names: Literal["written", "full"] = "full"
+    held_out: tuple[str, ...] = ()
+    names: Names = "full"
+    execute: bool = True
+    poison: Literal["drop", "warn"] = "drop"
+    balance: float = 0.0
+    max_per_database: int = 0
+    compose: int = 0
+    augment: tuple[str, ...] = ()
+    copies: int = 0
+    composed_copies: int = 0
     template: str = TEMPLATE
     serialisation: str = "keys"
     max_length: int = 2048
@@ -51,41 +82,73 @@ class TrainConfig:
     alpha: int = 32
     dropout: float = 0.0
     target_modules: tuple[str, ...] = (ALL_LINEAR,)
+    quantisation: Literal["nf4", "none"] = "nf4"
+    dequantise: Literal["auto", "always", "never"] = "auto"
+    dense_share: float = 0.0
     learning_rate: float = 1e-3
+    scheduler: str = "cosine"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    adam_beta2: float = 0.999
+    ema_decay: float = 0.0
     epochs: float = 3.0
     max_steps: int = 0
-    batch_size: int = 32
-    device_batch_size: int = 32
-    warmup_ratio: float = 0.03
-    scheduler: str = "cosine"
-    weight_decay: float = 0.0
-    gradient_checkpointing: bool = False
+    batch_tokens: int = 16_384
+    device_tokens: int = 16_384
+    gradient_checkpointing: Literal["auto", "always", "never"] = "auto"
+    compile: Literal["auto", "always", "never"] = "auto"
+    save_share: float = 0.1
+    dev: str = ""
+    dev_examples: int = 200
+    check_every: float = 0.1
+    patience: int = 0
+    report_to: tuple[str, ...] = ()
     seed: int = 1
 
     def __post_init__(self) -> None:
         if not ALIAS.fullmatch(self.alias):
             raise RecipeError(f"alias: {self.alias[:80]!r} must match {ALIAS.pattern}")
         if not self.data:
-            raise RecipeError("data: name at least one JSONL file, or 'samples'")
+            raise RecipeError("data: name at least one file, hub id, or 'samples'")
         if not 1 <= self.rank <= MAX_RANK:
             raise RecipeError(f"rank: {self.rank} is not served; 1 to {MAX_RANK}")
         if not self.target_modules:
             raise RecipeError(f"target_modules: name at least one, or {ALL_LINEAR!r}")
+        self._check_ranges()
+        self._check_together()
+        try:
+            self.prompt_format  # noqa: B018 - its own checks run
+        except ValueError as error:
+            raise RecipeError(f"template, serialisation: {error}") from error
+
+    def _check_ranges(self) -> None:
         for name in POSITIVE:
             if not 0 < getattr(self, name) < math.inf:
                 raise RecipeError(f"{name}: must be positive")
         for name in NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < math.inf:
                 raise RecipeError(f"{name}: must not be negative")
-        for name in ("dropout", "warmup_ratio"):
-            if getattr(self, name) >= 1:
-                raise RecipeError(f"{name}: must be below 1")
-        if self.batch_size % self.device_batch_size:
-            raise RecipeError("batch_size: must be a multiple of device_batch_size")
-        try:
-            self.prompt_format  # noqa: B018 - its own checks run
-        except ValueError as error:
-            raise RecipeError(f"template, serialisation: {error}") from error
+        for name in BELOW_ONE:
+            if not 0 <= getattr(self, name) < 1:
+                raise RecipeError(f"{name}: must be at least 0 and below 1")
+        for name in SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise RecipeError(f"{name}: must be from 0 to 1")
+        if not 0 < self.check_every < math.inf:
+            raise RecipeError("check_every: must be positive")
+
+    def _check_together(self) -> None:
+        if self.batch_tokens % self.device_tokens:
+            raise RecipeError("batch_tokens: must be a multiple of device_tokens")
+        if self.max_length > self.device_tokens:
+            raise RecipeError("device_tokens: must hold one example of max_length tokens")
+        if bool(self.copies) != bool(self.augment):
+            raise RecipeError("copies: go with augment, which names the kinds of change, or neither")
+        if self.patience and not self.dev:
+            raise RecipeError("patience: needs dev, a file of questions to measure on")
+        if self.dense_share and self.dequantise == "never":
+            raise RecipeError("dense_share: needs the base held dequantised; set dequantise: auto")
 
     @property
     def prompt_format(self) -> PromptFormat:
@@ -97,63 +160,7 @@ class TrainConfig:
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a YAML recipe and apply `key=value` overrides.
-
-    Raises:
-        RecipeError: the file can't be read, a key is unknown or missing, a value is of wrong type.
-    """
-    import yaml
-
-    try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: can't be read: {error}") from error
-    if not isinstance(record, dict):
-        raise RecipeError(f"{path}: must hold keys and values")
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise RecipeError(f"{override!r}: overrides are written key=value")
-        try:
-            record[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{key}: {value!r} is not YAML") from error
-    return config_from(record)
-
-
-def config_from(record: Mapping[str, Any]) -> TrainConfig:
-    """Build a config from plain values.
-
-    Raises:
-        RecipeError: a key is unknown or missing, or a value is of another type or out of range.
-    """
-    hints = typing.get_type_hints(TrainConfig)
-    known = [field.name for field in fields(TrainConfig)]
-    if unknown := [key for key in record if key not in known]:
-        raise RecipeError(f"unknown key {unknown[0]!r}; known: {', '.join(known)}")
-    if "alias" not in record:
-        raise RecipeError("alias: missing; it names the adapter to publish")
-    values: dict[str, Any] = {k: _coerce(k, value, hints[k]) for k, value in record.items()}
-    return TrainConfig(**values)
-
-
-def _coerce(key: str, value: object, hint: Any) -> object:
-    """`value` as the field's type; YAML reads `1e-3` as text and `3` as an integer."""
-    if typing.get_origin(hint) is tuple:
-        items = value if isinstance(value, list | tuple) else [value]
-        return tuple(str(_coerce(key, item, str)) for item in items)
-    if typing.get_origin(hint) is Literal:
-        if value not in typing.get_args(hint):
-            raise RecipeError(f"{key}: must be one of {', '.join(typing.get_args(hint))}")
-        return value
-    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (ValueError, OverflowError):
-            pass
-    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return value
-    name = hint.__name__ if not isinstance(hint, types.GenericAlias) else str(hint)
-    raise RecipeError(f"{key}: must be {name}, is {value!r}")
+    def record(self) -> dict[str, Any]:
+        """All fields as JSON values, for the bundle's manifest."""
+        record: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return record

@@ -1,7 +1,7 @@
 """From a trained model to a bundle: weights in bfloat16, manifest last, evidence beside it."""
 
 import json
-from dataclasses import asdict
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,14 @@ from typing import Any
 from eval.task.bundle import CONFIG, EVIDENCE, MANIFEST, WEIGHTS, Manifest, write_manifest
 from eval.task.figure import commit
 from trainer.config import TrainConfig
-from trainer.data import Corpus
-from trainer.qlora import QUANTISATION, TrainResult
+from trainer.pipeline.corpus import Corpus
+from trainer.tuning.model import QUANTISATIONS
+from trainer.tuning.sft import TrainResult
 
 LICENCES = {
     "spider": "[Spider](https://yale-lily.github.io/spider), CC BY-SA 4.0 (Yu et al., 2018)",
     "sqlwright": "sqlwright's own sample questions, MIT",
+    "compose": "pairs that sqlwright's own grammar and templates made over the schemas of the others",
 }
 
 
@@ -47,16 +49,16 @@ def stage_bundle(
         Manifest(
             base_model=config.base_model,
             base_model_sha256=base_sha256,
-            quantisation=QUANTISATION,
+            quantisation=QUANTISATIONS[config.quantisation],
             rank=config.rank,
             alpha=config.alpha,
             target_modules=targets,
             prompt_template=config.template,
             serialisation=config.serialisation,
-            dialect=corpus.pairs[0].example.dialect,
+            dialect=Counter(corpus.dataset["dialect"]).most_common(1)[0][0],
             stop=tokenizer.eos_token,
-            data=corpus.sources,
-            recipe=asdict(config),
+            data=list(corpus.sources),
+            recipe=config.record(),
             commit=commit(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         ),
@@ -84,8 +86,8 @@ def _portable_config(path: Path, base_model: str) -> list[str]:
 
 def model_card(config: TrainConfig, corpus: Corpus, result: TrainResult) -> str:
     data = "\n".join(
-        f"- {LICENCES.get(source['name'], source['name'])}: {source['examples']} examples, "
-        f"sha256 of the file `{source['sha256'][:12]}…`"
+        f"- {LICENCES.get(source['name'], source['name'])}: {source['examples']:,} examples"
+        + (f", sha256 of the file `{source['sha256'][:12]}…`" if source["sha256"] else "")
         for source in corpus.sources
     )
     return f"""# {config.alias}
@@ -93,7 +95,7 @@ def model_card(config: TrainConfig, corpus: Corpus, result: TrainResult) -> str:
 A LoRA adapter of rank {config.rank} (alpha {config.alpha}) for `{config.base_model}`, trained by
 sqlwright's QLoRA trainer to turn a schema and an English question into one SQL query.
 
-Base model: `{config.base_model}` (Apache-2.0), 4-bit in training ({QUANTISATION}).
+Base model: `{config.base_model}` (Apache-2.0), 4-bit in training ({QUANTISATIONS[config.quantisation]}).
 
 Data:
 {data}

@@ -47,8 +47,8 @@ def serialise_columns(schema: Schema) -> str:
     )
 
 
-def _key_column(table: Table, column: Column, schema: Schema) -> str:
-    parts = [_column(column)]
+def _key_column(table: Table, column: Column, schema: Schema, prefix: str = "") -> str:
+    parts = [prefix + _column(column)]
     if column.name in table.primary_key:
         parts.append("pk")
     for key in table.foreign_keys:
@@ -75,15 +75,32 @@ def serialise_keys(schema: Schema) -> str:
     )
 
 
+def serialise_qualified(schema: Schema) -> str:
+    """As `serialise_keys`, with every column as queries name it in a join: `singer.singer_id int`.
+
+    Longer, but a name is copied whole, so that fewer columns come from another table.
+    """
+    return "\n".join(
+        f"table {quote(t.name)}: "
+        + ", ".join(_key_column(t, c, schema, f"{quote(t.name)}.") for c in t.columns)
+        for t in schema.tables
+    )
+
+
 SERIALISERS: dict[str, Callable[[Schema], str]] = {
     "columns": serialise_columns,
     "keys": serialise_keys,
+    "qualified": serialise_qualified,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class PromptFormat:
-    """How prompts look: a template with `{dialect}`, `{schema}`, `{question}`, and a serialiser."""
+    """How prompts look: a template with `{dialect}`, `{schema}`, `{question}`, and a serialiser.
+
+    With the question before the schema as well a small model reads the schema knowing what is
+    asked; the prefix cache then no longer holds the schema.
+    """
 
     template: str = TEMPLATE
     serialisation: str = "keys"
@@ -92,9 +109,10 @@ class PromptFormat:
         if self.serialisation not in SERIALISERS:
             known = ", ".join(SERIALISERS)
             raise PromptError(f"unknown serialisation {self.serialisation!r}; known: {known}")
-        for name in ("{schema}", "{question}"):
-            if self.template.count(name) != 1:
-                raise PromptError(f"the prompt template must hold {name} once")
+        if self.template.count("{schema}") != 1:
+            raise PromptError("the prompt template must hold {schema} once")
+        if "{question}" not in self.template:
+            raise PromptError("the prompt template must hold {question}")
 
     def render(self, schema: Schema, question: str, dialect: str = "sqlite") -> str:
         """The prompt for one question; line breaks in the question become spaces."""

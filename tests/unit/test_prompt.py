@@ -31,6 +31,11 @@ table band: band_id int pk, name varchar(20), "founded in" int
 table singer: id int pk, band int -> band.band_id, name
 table "order items": singer_id int pk -> singer.id, n int pk"""
 
+QUALIFIED = """\
+table band: band.band_id int pk, band.name varchar(20), band."founded in" int
+table singer: singer.id int pk, singer.band int -> band.band_id, singer.name
+table "order items": "order items".singer_id int pk -> singer.id, "order items".n int pk"""
+
 
 @pytest.fixture(scope="module")
 def schema() -> Schema:
@@ -45,7 +50,9 @@ def test_keys_to_the_letter(schema: Schema) -> None:
     assert serialise_keys(schema) == KEYS
 
 
-@pytest.mark.parametrize(("name", "text"), [("columns", COLUMNS), ("keys", KEYS)])
+@pytest.mark.parametrize(
+    ("name", "text"), [("columns", COLUMNS), ("keys", KEYS), ("qualified", QUALIFIED)]
+)
 def test_the_prompt_to_the_letter(name: str, text: str, schema: Schema) -> None:
     found = PromptFormat(serialisation=name).render(schema, "How many bands?", "mysql")
     assert found == f"-- mysql\n{text}\n-- How many bands?\n"
@@ -125,21 +132,26 @@ def test_other_braces_of_a_template_stay() -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{schema}", "must hold {question} once"),
+        ("{schema}", "must hold {question}"),
         ("{question}", "must hold {schema} once"),
         ("", "must hold {schema} once"),
-        ("{schema} {question} {question}", "must hold {question} once"),
         ("{schema} {schema} {question}", "must hold {schema} once"),
         ("{ schema } {question}", "must hold {schema} once"),
     ],
 )
-def test_a_template_has_each_field_once(template: str, message: str) -> None:
+def test_a_template_has_the_schema_once_and_the_question(template: str, message: str) -> None:
     with pytest.raises(PromptError, match=message):
         PromptFormat(template)
 
 
+def test_a_question_may_stand_before_the_schema_as_well() -> None:
+    schema = parse_ddl("CREATE TABLE a (b INT)")
+    found = PromptFormat("{question}|{schema}|{question}", "columns").render(schema, "{schema}\n?")
+    assert found == "{schema} ?|a(b int)|{schema} ?"
+
+
 def test_an_unknown_serialisation_is_an_error() -> None:
-    with pytest.raises(PromptError, match="unknown serialisation 'ddl'; known: columns, keys"):
+    with pytest.raises(PromptError, match="unknown serialisation 'ddl'; known: columns, keys, qualified"):
         PromptFormat(serialisation="ddl")
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from eval.task.prompt import TEMPLATE
-from trainer.config import RecipeError, TrainConfig, config_from, load_recipe
+from trainer.config import RecipeError, TrainConfig
+from trainer.recipe import config_from, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "trainer" / "recipes"
 

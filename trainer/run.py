@@ -1,0 +1,244 @@
+"""One run from a recipe to a published bundle: data, training, evidence, publishing, in order.
+
+Several processes may run it together (`torchrun`, `accelerate launch`): each trains, the first one
+prepares the data, writes and publishes. Knows nothing of the command line.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.task.base_model import cache_folder, resolve_base_model, weights_sha256
+from eval.task.bundle import Bundle, publish
+from trainer.config import RecipeError, TrainConfig
+from trainer.pipeline.corpus import Corpus
+from trainer.pipeline.row import Stage
+from trainer.pipeline.tokens import Tokenised
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training starts from; `base` is a folder or a hub id."""
+
+    base: Path | str
+    tokenizer: Any
+    corpus: Corpus
+    tokens: Tokenised
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row, prompt and completion."""
+        return [len(ids) for ids in self.tokens.dataset["input_ids"]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe with the places that it reads and writes; `folder` has its checkpoints and result."""
+
+    config: TrainConfig
+    store: Path
+    folder: Path
+    say: Say = lambda _: None
+    progress: bool = False
+
+    @property
+    def is_first(self) -> bool:
+        """True in the process that writes: the only one, or the first of several."""
+        return os.environ.get("RANK", "0") == "0"
+
+
+def train_and_publish(run: Run) -> Bundle | None:
+    """Do all that a recipe says and write `folder/result.json`; None in all but the first process.
+
+    Raises:
+        RecipeError, DataError, BaseModelError: the recipe, its data or its base can't be used.
+        OSError: a folder can't be written.
+    """
+    started = time.monotonic()
+    expect_writable(run.folder)
+    prepared = prepare(run)
+    if run.is_first:
+        expect_writable(run.store)
+    model, result = train_adapter(run, prepared)
+    if not run.is_first:
+        return None
+
+    from trainer.fingerprint import write_fingerprint
+    from trainer.publish import stage_bundle
+
+    staging = run.folder / "bundle"
+    stage_bundle(
+        staging,
+        model=model,
+        tokenizer=prepared.tokenizer,
+        config=run.config,
+        corpus=prepared.corpus,
+        result=result,
+        base_sha256=weights_sha256(prepared.base) if isinstance(prepared.base, Path) else "",
+    )
+    del model
+    write_fingerprint(staging, prepared.base)
+    bundle = publish(staging, run.store, run.config.alias)
+    record = {
+        "model": f"{run.config.alias}@{bundle.short}",
+        "digest": bundle.digest,
+        **asdict(result),
+        "tokens_per_second": result.tokens_per_second,
+        "wall_seconds": time.monotonic() - started,
+        "dropped": dict(prepared.corpus.dropped),
+    }
+    (run.folder / "result.json").write_text(json.dumps(record, indent=1) + "\n")
+    run.say(
+        f"published {record['model']}: {result.steps} steps, loss {result.loss:.3f}, "
+        f"{result.tokens_per_second:,.0f} tokens/s; {run.folder / 'result.json'}"
+    )
+    return bundle
+
+
+def prepare(run: Run) -> Prepared:
+    """Load, clean and tokenise the data, and write `data.html` and `data.txt` beside the result.
+
+    Of several processes the first does it; the others take it from the cache afterwards.
+    """
+    from accelerate import PartialState
+
+    with PartialState().main_process_first():
+        return _prepare(run)
+
+
+def _prepare(run: Run) -> Prepared:
+    from trainer.pipeline.report import Report
+    from trainer.pipeline.run import run_pipeline
+    from trainer.pipeline.tokens import tokenise
+    from trainer.tuning.model import load_tokenizer
+
+    config = run.config
+    options: dict[str, Any] = {"cache": cache_folder() / "pipeline", "say": run.say, "progress": run.progress}
+    corpus = run_pipeline(sources_of(config), stages_of(config), **options)
+    base = resolve_base_model(config.base_model, run.say)
+    tokenizer = load_tokenizer(base)
+    tokens = tokenise(
+        corpus.rows(), tokenizer, config.prompt_format, config.max_length, **options
+    )
+    corpus = corpus.after(tokens.report, tokens.dropped)
+    if run.is_first:
+        (run.folder / "data.txt").write_text(f"{Report(corpus)}\n", encoding="utf-8")
+        Report(corpus).save(run.folder / "data.html")
+    return Prepared(base, tokenizer, corpus, tokens)
+
+
+def sources_of(config: TrainConfig) -> list[Any]:
+    """The data sets that a recipe names."""
+    from trainer.pipeline.run import DataSet
+
+    return [
+        DataSet(
+            name,
+            columns=config.columns or None,
+            split=config.split,
+            schemas=Path(config.schemas) if config.schemas else None,
+            databases=Path(config.databases) if config.databases else None,
+            limit=config.max_examples,
+        )
+        for name in config.data
+    ]
+
+
+def stages_of(config: TrainConfig) -> tuple[Stage, ...]:
+    """What a recipe does to its rows, in order: poisoning is looked for in what was written,
+    before cleaning takes comments away; copies are made of what is left."""
+    from trainer.pipeline.augment.stage import Augment
+    from trainer.pipeline.balance import Balance
+    from trainer.pipeline.clean import Clean
+    from trainer.pipeline.compose.stage import Compose
+    from trainer.pipeline.filters import Duplicates, Filter
+    from trainer.pipeline.leakage import Leakage
+    from trainer.pipeline.poison import Poison
+
+    seed, held_out = config.seed, tuple(Path(path) for path in config.held_out)
+    stages: list[Stage] = [
+        Poison(config.poison),
+        Clean(config.names, config.execute),
+        Filter(),
+        Duplicates(),
+    ]
+    if held_out:
+        stages.append(Leakage(held_out))
+    if config.balance or config.max_per_database:
+        stages.append(Balance(config.balance, config.max_per_database, seed))
+    if config.compose:
+        stages.append(Compose(config.compose, seed, names=config.names))
+    if config.augment:
+        stages.append(Augment(config.augment, config.copies, seed, config.composed_copies))
+    return tuple(stages)
+
+
+def train_adapter(run: Run, prepared: Prepared) -> tuple[Any, Any]:
+    """The trained PEFT model, with the weights to publish, and a `TrainResult`.
+
+    Raises:
+        RecipeError: the device's memory does not suffice; the message names the knob.
+    """
+    import torch
+
+    from trainer.tuning.model import load_base
+    from trainer.tuning.sft import train
+    from trainer.tuning.watch import watchers
+
+    model, _ = load_base(prepared.base, run.config)
+    watching = watchers(run, prepared)
+    try:
+        model, result = train(
+            model,
+            prepared.tokenizer,
+            prepared.tokens.dataset,
+            run.config,
+            run.folder,
+            say=run.say,
+            callbacks=watching.callbacks,
+        )
+    except torch.OutOfMemoryError as error:
+        from trainer.tuning.memory import out_of_memory
+
+        raise RecipeError(out_of_memory(run.config, str(error))) from error
+    return watching.choose(model), result
+
+
+def dry(run: Run) -> str:
+    """What the recipe would do, cost and take; the data is prepared, no weights are loaded.
+
+    Raises:
+        RecipeError, DataError, BaseModelError: the recipe, its data or its base can't be used.
+    """
+    from transformers import AutoConfig
+
+    from trainer.tuning.dry_run import describe, sizes_of
+    from trainer.tuning.model import device_bytes
+
+    expect_writable(run.folder)
+    prepared = prepare(run)
+    return describe(
+        run.config,
+        AutoConfig.from_pretrained(prepared.base),
+        sizes_of(prepared.tokens.dataset),
+        total_bytes=device_bytes(),
+        run=run.folder,
+    )
+
+
+def expect_writable(folder: Path) -> None:
+    """Make `folder` if need be, and write to it: better now than after an hour of training.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-"):
+        pass

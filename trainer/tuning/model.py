@@ -1,0 +1,122 @@
+"""The base model as QLoRA trains on it: NF4 with double quantisation, and LoRA on top.
+
+A small base is held *dequantised*: the very numbers that its 4-bit weights stand for, worked out
+once instead of in every forward pass. Knows nothing of data.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from trainer.config import ALL_LINEAR, TrainConfig
+from trainer.tuning.memory import is_dequantised, shape_of
+
+QUANTISATIONS = {
+    "nf4": "nf4, double quantisation, bfloat16 compute",
+    "none": "none, bfloat16",
+}
+
+
+def device() -> str | int:
+    """The device of this process: its GPU by `LOCAL_RANK`, else the CPU."""
+    import torch
+
+    return int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
+
+
+def load_base(base: Path | str, config: TrainConfig) -> tuple[Any, Any]:
+    """The base model, quantised as the recipe says, and its tokenizer."""
+    from transformers import AutoModelForCausalLM, set_seed
+
+    from trainer.tuning.attention import register
+
+    set_seed(config.seed)
+    model = AutoModelForCausalLM.from_pretrained(base, **_loading(config, register()))
+    model.config.use_cache = False
+    if config.quantisation == "nf4" and is_dequantised(
+        config, shape_of(model.config), device_bytes()
+    ):
+        dequantise(model)
+    return model, load_tokenizer(base)
+
+
+def load_tokenizer(base: Path | str) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _loading(config: TrainConfig, attention: str) -> dict[str, Any]:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    options: dict[str, Any] = {
+        "dtype": torch.bfloat16,
+        "attn_implementation": attention,
+        "device_map": {"": device()},
+    }
+    if config.quantisation == "nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    return options
+
+
+def device_bytes() -> int:
+    """The memory of this process's device, or of the machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(device()).total_memory)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def dequantise(model: Any) -> int:
+    """Put a plain 16-bit layer with the same weights in place of each 4-bit layer; how many.
+
+    A 4-bit layer's forward pass dequantises to the compute dtype and multiplies: what is computed
+    stays the same, bit for bit.
+    """
+    import bitsandbytes as bnb
+    import torch
+
+    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, bnb.nn.Linear4bit)]
+    for name, layer in layers:
+        weight = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+        plain = torch.nn.Linear(1, 1, bias=False, device="meta")
+        plain.in_features, plain.out_features = layer.in_features, layer.out_features
+        plain.weight = torch.nn.Parameter(weight.to(torch.bfloat16), requires_grad=False)
+        plain.bias = layer.bias
+        model.set_submodule(name, plain)
+    _forget_quantisation(model)
+    return len(layers)
+
+
+def _forget_quantisation(model: Any) -> None:
+    """Else transformers and PEFT take the model for a 4-bit one."""
+    for name in ("hf_quantizer", "quantization_method"):
+        if hasattr(model, name):
+            delattr(model, name)
+    model.is_loaded_in_4bit = model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+
+
+def lora_config(config: TrainConfig) -> Any:
+    """PEFT's config of the adapter, plain LoRA as the engine serves it."""
+    from peft import LoraConfig
+
+    targets = config.target_modules
+    return LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=ALL_LINEAR if targets == (ALL_LINEAR,) else list(targets),
+        task_type="CAUSAL_LM",
+    )
