@@ -1,13 +1,17 @@
 # make serve: set up and start everything. make test: set up and run the tests.
+# make train: train and publish the bundled adapter (one GPU, Spider in data/).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint types install clean
+.PHONY: serve train test lint types install clean
 
 serve:
 	@$(PYTHON) -m server.install serve --venv $(VENV)
 	@exec $(BIN)/python -m server $(ARGS)
+
+train: install
+	$(BIN)/python -m trainer trainer/recipes/smollm2_135m.yaml $(ARGS)
 
 install:
 	@$(PYTHON) -m server.install all --venv $(VENV)

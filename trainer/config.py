@@ -23,7 +23,15 @@ SAMPLES = "samples"
 POSITIVE = ("alpha", "learning_rate", "epochs", "max_length", "batch_tokens", "device_tokens")
 NOT_NEGATIVE = (
     *("max_examples", "max_steps", "dropout", "warmup_ratio", "weight_decay", "max_grad_norm"),
-    *("seed", "copies", "composed_copies", "compose", "max_per_database", "dev_examples", "patience"),
+    *(
+        "seed",
+        "copies",
+        "composed_copies",
+        "compose",
+        "max_per_database",
+        "dev_examples",
+        "patience",
+    ),
 )
 BELOW_ONE = ("dropout", "warmup_ratio", "adam_beta2", "ema_decay")
 SHARES = ("balance", "dense_share", "save_share")
@@ -45,8 +53,8 @@ class TrainConfig:
     file, which runs the gold queries where `execute` says so, in `databases`. Nothing of the files
     in `held_out` is trained on. `balance` (0 to 1) evens out the shapes of queries, `compose` adds
     so many pairs made from templates, `augment` names the kinds of change that make `copies` of
-    each row (`composed_copies` of a composed one). `names` is how gold SQL is spelled: as written; in the schema's spelling, with
-    `table.column` in joins only (full) or everywhere (qualified).
+    each row (`composed_copies` of a composed one). `names` is how gold SQL is spelled: as written;
+    in the schema's spelling, with `table.column` in joins only (full) or everywhere (qualified).
 
     Training. `batch_tokens` is the effective batch size in tokens of prompt and completion:
     `device_tokens` (one pass of one device) × accumulation × devices. `dequantise` holds the NF4
@@ -144,7 +152,9 @@ class TrainConfig:
         if self.max_length > self.device_tokens:
             raise RecipeError("device_tokens: must hold one example of max_length tokens")
         if bool(self.copies) != bool(self.augment):
-            raise RecipeError("copies: go with augment, which names the kinds of change, or neither")
+            raise RecipeError(
+                "copies: go with augment, which names the kinds of change, or neither"
+            )
         if self.patience and not self.dev:
             raise RecipeError("patience: needs dev, a file of questions to measure on")
         if self.dense_share and self.dequantise == "never":

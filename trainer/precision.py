@@ -8,42 +8,40 @@ it into 16-bit weights rounds them anew. Knows nothing of training.
 """
 
 import gc
-import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from eval.task.base_model import BaseModelError, resolve_base_model
-from eval.task.bundle import Bundle, BundleError, put_evidence, read_bundle
+from eval.task.base_model import resolve_base_model
+from eval.task.bundle import Bundle, put_evidence, read_bundle
 from eval.task.figure import Figure, hardware, versions, write_figure
 from eval.task.sqlite_judge import JudgeError
+from trainer.command import command
 from trainer.config import TrainConfig
+from trainer.cores import num_cores
 from trainer.paired import Mean, mcnemar_p, ratio
 from trainer.pipeline.clean import Clean
 from trainer.pipeline.load import load_source
 from trainer.pipeline.row import Row
-from trainer.pipeline.source import DataError
-from trainer.tuning.dev_set import DevSetError, num_cores, prompt_of
+from trainer.tuning.dev_set import prompt_of
 
 EVIDENCE_FILE = "precision.json"
-SERVED, TRAINED, NF4 = BASES = ("served", "trained", "nf4")
+SERVED, DEQUANTISED, NF4 = BASES = ("served", "dequantised", "nf4")
 # How a base is loaded: the keys of a recipe.
 LOADING: dict[str, dict[str, Any]] = {
     SERVED: {"quantisation": "none"},
-    TRAINED: {"quantisation": "nf4", "dequantise": "always"},
+    DEQUANTISED: {"quantisation": "nf4", "dequantise": "always"},
     NF4: {"quantisation": "nf4", "dequantise": "never"},
 }
 # Points of execution accuracy; over this the gap is to be closed.
 LIMIT_POINTS = 0.5
 MAX_NEW_TOKENS = 160
 PASS_TOKENS = 16_384
-MISTAKES = (BaseModelError, BundleError, DataError, DevSetError, JudgeError)
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def load(bundle: Bundle, kind: str) -> tuple[Any, Any, str]:
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(dtype)
-    form = {SERVED: "", TRAINED: "dequantised NF4 in ", NF4: "NF4, computed in "}[kind]
+    form = {SERVED: "", DEQUANTISED: "NF4 numbers in ", NF4: "NF4, computed in "}[kind]
     return model, tokenizer, form + str(dtype).removeprefix("torch.")
 
 
@@ -248,11 +246,6 @@ def say(text: str) -> None:
     typer.echo(f"trainer.precision: {text}", err=True)
 
 
-def fail(text: str) -> NoReturn:
-    say(f"error: {' '.join(text.split())}")
-    raise typer.Exit(1)
-
-
 def main(
     bundle: Annotated[Path, typer.Argument(help="Folder of the adapter's bundle.")],
     data: Annotated[Path, typer.Option(help="JSONL of examples, schemas and databases beside it.")],
@@ -263,23 +256,15 @@ def main(
 ) -> None:
     """Measure what an adapter loses on the base that it is served on, against the quantised one
     that it was trained on."""
-    for library in ("sqlglot", "bitsandbytes"):  # the latter misses an optional CPU kernel
-        logging.getLogger(library).setLevel(logging.ERROR)
-    if not sys.stderr.isatty():
-        os.environ["TQDM_DISABLE"] = "1"  # the bars of transformers and datasets
-    try:
+    with command(say, knob="--batch-size"):
         read = read_bundle(bundle)
         rows = load_source(str(data), databases=databases, limit=limit).rows
         record = run(read, rows, batch_size=batch_size)
         put_evidence(bundle, EVIDENCE_FILE, record)
+        for line in lines_of(record):
+            say(line)
         if figure:
             say(f"wrote {write_figure(figure_of(figure, record))}")
-    except MISTAKES as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"can't read or write {error.filename or 'a file'}: {error.strerror or error}")
-    for line in lines_of(record):
-        say(line)
 
 
 def run(bundle: Bundle, rows: Sequence[Row], *, batch_size: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from trainer.tuning.sft import TrainResult
 LICENCES = {
     "spider": "[Spider](https://yale-lily.github.io/spider), CC BY-SA 4.0 (Yu et al., 2018)",
     "sqlwright": "sqlwright's own sample questions, MIT",
-    "compose": "pairs that sqlwright's own grammar and templates made over the schemas of the others",
+    "compose": "pairs made over the same schemas by sqlwright's grammar and the others' templates",
 }
 
 
@@ -95,7 +95,7 @@ def model_card(config: TrainConfig, corpus: Corpus, result: TrainResult) -> str:
 A LoRA adapter of rank {config.rank} (alpha {config.alpha}) for `{config.base_model}`, trained by
 sqlwright's QLoRA trainer to turn a schema and an English question into one SQL query.
 
-Base model: `{config.base_model}` (Apache-2.0), 4-bit in training ({QUANTISATIONS[config.quantisation]}).
+Base model: `{config.base_model}`, quantisation in training: {QUANTISATIONS[config.quantisation]}.
 
 Data:
 {data}

@@ -12,7 +12,7 @@ from trainer.config import RecipeError, TrainConfig
 # there.
 NOT_SERVED = {
     "use_dora": "the engine refuses DoRA adapters; plain LoRA of a higher rank comes close",
-    "modules_to_save": "the engine refuses adapters with whole modules; add these to target_modules",
+    "modules_to_save": "the engine refuses whole modules; add them to target_modules",
     "rank_pattern": "the engine ignores it; use one rank",
     "alpha_pattern": "the engine ignores it; use one alpha",
     "bias": "the engine refuses adapters with biases",

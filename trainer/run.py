@@ -9,44 +9,51 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eval.task.base_model import cache_folder, resolve_base_model, weights_sha256
 from eval.task.bundle import Bundle, publish
 from trainer.config import RecipeError, TrainConfig
 from trainer.pipeline.corpus import Corpus
 from trainer.pipeline.row import Stage
-from trainer.pipeline.tokens import Tokenised
+
+if TYPE_CHECKING:
+    from trainer.tuning.sft import TrainResult
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What training starts from; `base` is a folder or a hub id."""
+    """What training starts from.
+
+    `base` is a folder or a hub id; `rows` a `datasets.Dataset` of `input_ids` and
+    `completion_mask`, a row for each of the corpus.
+    """
 
     base: Path | str
     tokenizer: Any
     corpus: Corpus
-    tokens: Tokenised
+    rows: Any
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of each row, prompt and completion."""
-        return [len(ids) for ids in self.tokens.dataset["input_ids"]]
+        return [len(ids) for ids in self.rows["input_ids"]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe with the places that it reads and writes; `folder` has its checkpoints and result."""
+    """A recipe with the places that it reads and writes; `folder` holds checkpoints and result."""
 
     config: TrainConfig
     store: Path
     folder: Path
     say: Say = lambda _: None
     progress: bool = False
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def is_first(self) -> bool:
@@ -61,15 +68,20 @@ def train_and_publish(run: Run) -> Bundle | None:
         RecipeError, DataError, BaseModelError: the recipe, its data or its base can't be used.
         OSError: a folder can't be written.
     """
-    started = time.monotonic()
     expect_writable(run.folder)
     prepared = prepare(run)
     if run.is_first:
         expect_writable(run.store)
     model, result = train_adapter(run, prepared)
-    if not run.is_first:
-        return None
+    return finish(run, prepared, model, result) if run.is_first else None
 
+
+def finish(run: Run, prepared: Prepared, model: Any, result: "TrainResult") -> Bundle:
+    """Stage, fingerprint and publish a trained model, and write `folder/result.json`.
+
+    Raises:
+        OSError: a folder can't be written.
+    """
     from trainer.fingerprint import write_fingerprint
     from trainer.publish import stage_bundle
 
@@ -83,7 +95,6 @@ def train_and_publish(run: Run) -> Bundle | None:
         result=result,
         base_sha256=weights_sha256(prepared.base) if isinstance(prepared.base, Path) else "",
     )
-    del model
     write_fingerprint(staging, prepared.base)
     bundle = publish(staging, run.store, run.config.alias)
     record = {
@@ -91,7 +102,7 @@ def train_and_publish(run: Run) -> Bundle | None:
         "digest": bundle.digest,
         **asdict(result),
         "tokens_per_second": result.tokens_per_second,
-        "wall_seconds": time.monotonic() - started,
+        "wall_seconds": time.monotonic() - run.started,
         "dropped": dict(prepared.corpus.dropped),
     }
     (run.folder / "result.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -120,18 +131,17 @@ def _prepare(run: Run) -> Prepared:
     from trainer.tuning.model import load_tokenizer
 
     config = run.config
-    options: dict[str, Any] = {"cache": cache_folder() / "pipeline", "say": run.say, "progress": run.progress}
+    cache = cache_folder() / "pipeline"
+    options: dict[str, Any] = {"cache": cache, "say": run.say, "progress": run.progress}
     corpus = run_pipeline(sources_of(config), stages_of(config), **options)
     base = resolve_base_model(config.base_model, run.say)
     tokenizer = load_tokenizer(base)
-    tokens = tokenise(
-        corpus.rows(), tokenizer, config.prompt_format, config.max_length, **options
-    )
+    tokens = tokenise(corpus.rows(), tokenizer, config.prompt_format, config.max_length, **options)
     corpus = corpus.after(tokens.report, tokens.dropped)
     if run.is_first:
         (run.folder / "data.txt").write_text(f"{Report(corpus)}\n", encoding="utf-8")
         Report(corpus).save(run.folder / "data.html")
-    return Prepared(base, tokenizer, corpus, tokens)
+    return Prepared(base, tokenizer, corpus, tokens.dataset)
 
 
 def sources_of(config: TrainConfig) -> list[Any]:
@@ -180,8 +190,8 @@ def stages_of(config: TrainConfig) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def train_adapter(run: Run, prepared: Prepared) -> tuple[Any, Any]:
-    """The trained PEFT model, with the weights to publish, and a `TrainResult`.
+def train_adapter(run: Run, prepared: Prepared) -> tuple[Any, "TrainResult"]:
+    """The trained PEFT model, with the weights to publish, and what was done.
 
     Raises:
         RecipeError: the device's memory does not suffice; the message names the knob.
@@ -198,16 +208,18 @@ def train_adapter(run: Run, prepared: Prepared) -> tuple[Any, Any]:
         model, result = train(
             model,
             prepared.tokenizer,
-            prepared.tokens.dataset,
+            prepared.rows,
             run.config,
             run.folder,
             say=run.say,
             callbacks=watching.callbacks,
         )
     except torch.OutOfMemoryError as error:
-        from trainer.tuning.memory import out_of_memory
+        from trainer.tuning.memory import out_of_memory, shape_of
+        from trainer.tuning.model import device_bytes
 
-        raise RecipeError(out_of_memory(run.config, str(error))) from error
+        told = out_of_memory(run.config, str(error), shape_of(model.config), device_bytes())
+        raise RecipeError(told) from error
     return watching.choose(model), result
 
 
@@ -227,7 +239,7 @@ def dry(run: Run) -> str:
     return describe(
         run.config,
         AutoConfig.from_pretrained(prepared.base),
-        sizes_of(prepared.tokens.dataset),
+        sizes_of(prepared.rows),
         total_bytes=device_bytes(),
         run=run.folder,
     )

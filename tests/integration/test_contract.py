@@ -1,17 +1,32 @@
 """Trainer and server see the same tokens: the contract that a tuned model depends on."""
 
+from pathlib import Path
+
 import pytest
 from transformers import AutoTokenizer
 
 from eval.task.base_model import SPECIAL_TOKENS, embedded_base_model
+from eval.task.bundle import read_bundle
+from eval.task.prompt import PromptFormat
 from eval.task.samples import sample_examples, sample_schema
 from server.generate import FileTokenizer
 from tests.integration.live import Live
-from trainer.config import TrainConfig
-from trainer.data import Pair, tokenise_pair
+from trainer.pipeline.row import Row, dump_schema
+from trainer.pipeline.tokens import tokenise
 
-CONFIG = TrainConfig(alias="contract")
+BUNDLED = Path(__file__).parents[2] / "server" / "bundled" / "spider"
+FORMATS = {
+    "default": PromptFormat(),
+    "bundled": read_bundle(BUNDLED).manifest.prompt_format,
+    "question twice": PromptFormat("-- {question}\n{schema}\n-- {question}\n", "qualified"),
+}
 EXAMPLES = sample_examples("test")[::10]
+ROWS = [
+    Row(
+        e.id, e.db_id, e.question, e.sql, e.dialect, schema_json=dump_schema(sample_schema(e.db_id))
+    )
+    for e in EXAMPLES
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,24 +39,23 @@ def test_the_end_of_a_sequence_is_the_same_whatever_library_made_the_tokenizer(t
     assert found == SPECIAL_TOKENS
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e.id)
-def test_the_loss_is_on_completion_and_end_only_and_prompts_have_equal_ids(
-    tokenizer, example
-) -> None:
-    pair = Pair(example, sample_schema(example.db_id))
-    row = tokenise_pair(pair, tokenizer, CONFIG)
-    cut = row.completion_mask.index(1)
-    assert row.completion_mask == [0] * cut + [1] * (len(row.input_ids) - cut)
-    prompt = CONFIG.prompt_format.render(pair.schema, example.question, example.dialect)
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_loss_is_on_completion_and_end_only_and_prompts_have_equal_ids(tokenizer, name) -> None:
+    prompt_format = FORMATS[name]
     served = FileTokenizer(embedded_base_model())
-    assert row.input_ids[:cut] == served.ids(prompt)
-    assert tokenizer.decode(row.input_ids[cut:-1]) == example.sql
-    assert row.input_ids[-1] == served.token_id("<|im_end|>")
+    trained = tokenise(ROWS, tokenizer, prompt_format, 4096).dataset
+    for row, ids, mask in zip(ROWS, trained["input_ids"], trained["completion_mask"], strict=True):
+        cut = mask.index(1)
+        assert mask == [0] * cut + [1] * (len(ids) - cut)
+        prompt = prompt_format.render(sample_schema(row.db_id), row.question, row.dialect)
+        assert ids[:cut] == served.ids(prompt)
+        assert tokenizer.decode(ids[cut:-1]) == row.sql
+        assert ids[-1] == served.token_id("<|im_end|>")
 
 
 def test_the_engine_counts_as_many_prompt_tokens_as_the_trainer(live: Live, tokenizer) -> None:
-    example = EXAMPLES[0]
-    pair = Pair(example, sample_schema(example.db_id))
-    cut = tokenise_pair(pair, tokenizer, CONFIG).completion_mask.index(1)
-    answer = live.ask(natural_language_query=example.question, database=example.db_id)
+    row = ROWS[0]
+    trained = tokenise([row], tokenizer, FORMATS["bundled"], 4096).dataset
+    cut = trained["completion_mask"][0].index(1)
+    answer = live.ask(natural_language_query=row.question, database=row.db_id)
     assert answer["usage"]["prompt_tokens"] == cut

@@ -37,9 +37,11 @@ TIMEOUT_SECONDS = 240
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A recipe and the base model that it names."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder: Path = tmp_path_factory.mktemp("whole")
     base = folder / "base"
-    llama(hidden_size=64, initializer_range=0.05, max_position_embeddings=4096).save_pretrained(base)
+    llama(hidden_size=64, initializer_range=0.05, max_position_embeddings=4096).save_pretrained(
+        base
+    )
     byte_tokenizer().save_pretrained(base)
     recipe = {**RECIPE, "base_model": str(base)}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))

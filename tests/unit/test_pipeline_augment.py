@@ -33,7 +33,7 @@ def outcome(rows: list[Row]) -> Outcome:
 def test_it_is_a_stage_with_options_that_decide_its_outcome() -> None:
     made: Stage = Augment(("shuffle",), 2, seed=7, workers=3)
     assert made.name == "augment"
-    assert made.options == {"kinds": ["shuffle"], "copies": 2, "seed": 7}
+    assert made.options == {"kinds": ["shuffle"], "copies": 2, "composed_copies": 0, "seed": 7}
     with pytest.raises(FrozenInstanceError):
         made.copies = 3  # type: ignore[attr-defined]
 

@@ -151,7 +151,9 @@ def test_a_question_may_stand_before_the_schema_as_well() -> None:
 
 
 def test_an_unknown_serialisation_is_an_error() -> None:
-    with pytest.raises(PromptError, match="unknown serialisation 'ddl'; known: columns, keys, qualified"):
+    with pytest.raises(
+        PromptError, match="unknown serialisation 'ddl'; known: columns, keys, qualified"
+    ):
         PromptFormat(serialisation="ddl")
 
 

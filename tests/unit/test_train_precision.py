@@ -1,6 +1,8 @@
 """What quantisation costs: the three bases, the losses, and the paired numbers made of them."""
 
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,14 @@ GOLDS = {
     "Which cities?": "SELECT DISTINCT city FROM \"pet shop\"",
     "Cats of Zoë's shop?": "select T1.ID from PET as T1 where T1.kind = 'cat' and T1.shop = 1",
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_garbage() -> Iterator[None]:
+    """Training collects garbage when it ends: half a second over all that is imported by then."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def llama() -> Any:
@@ -110,12 +120,12 @@ def test_the_bases_are_what_their_names_say(bundle):
         return load(bundle, kind)[0].get_base_model().model.layers[0].mlp.up_proj
 
     plain = llama().model.layers[0].mlp.up_proj.weight
-    served, trained, nf4 = map(weights, BASES)
+    served, dequantised, nf4 = map(weights, BASES)
     assert torch.equal(served.weight, plain.bfloat16().float())
-    assert isinstance(nf4, bnb.nn.Linear4bit) and not isinstance(trained, bnb.nn.Linear4bit)
+    assert isinstance(nf4, bnb.nn.Linear4bit) and not isinstance(dequantised, bnb.nn.Linear4bit)
     unpacked = bnb.functional.dequantize_4bit(nf4.weight.data, nf4.weight.quant_state)
-    assert torch.equal(trained.weight, unpacked.bfloat16())
-    assert 0.01 < (trained.weight - plain).abs().mean() / plain.abs().mean() < 0.2
+    assert torch.equal(dequantised.weight, unpacked.bfloat16())
+    assert 0.01 < (dequantised.weight - plain).abs().mean() / plain.abs().mean() < 0.2
 
 
 def test_adapter_and_base_compute_in_one_type(bundle):
@@ -155,21 +165,23 @@ def test_the_evidence_pairs_the_bases_question_by_question(bundle, data, answers
     assert done.exit_code == 0, done.output
     record = json.loads((bundle.folder / "evidence" / "precision.json").read_text())
     assert (record["digest"], record["questions"], record["unjudged"]) == (bundle.digest, 3, 0)
-    assert [b["base"] for b in record["bases"]] == ["served", "trained", "nf4"]
+    assert [b["base"] for b in record["bases"]] == ["served", "dequantised", "nf4"]
     assert [b["accuracy"]["value"] for b in record["bases"]] == [2 / 3, 2 / 3, 1.0]
     assert [b["valid"] for b in record["bases"]] == [1.0, 2 / 3, 1.0]
-    trained, nf4 = record["against_served"]
-    assert (trained["fixed"], trained["broke"], trained["p_mcnemar"]) == (1, 1, 1.0)
+    unpacked, nf4 = record["against_served"]
+    assert (unpacked["fixed"], unpacked["broke"], unpacked["p_mcnemar"]) == (1, 1, 1.0)
     assert (nf4["fixed"], nf4["broke"], nf4["accuracy"]["value"]) == (1, 0, 1 / 3)
-    served_loss, trained_loss = (b["nll"]["value"] for b in record["bases"][:2])
-    assert trained["nll"]["value"] == pytest.approx(trained_loss - served_loss)
-    assert trained["nll"]["value"] != 0
+    losses = [b["nll"]["value"] for b in record["bases"]]
+    assert unpacked["nll"]["value"] == pytest.approx(losses[1] - losses[0])
+    assert unpacked["nll"]["value"] != 0
     assert "serving costs 0.00 points; the limit is 0.5" in done.output
     read_bundle(bundle.folder)
 
 
 def test_a_loss_at_serving_names_what_closes_it(rows, bundle):
-    shares = [measured(name, right) for name, right in (("served", 0), ("trained", 1), ("nf4", 0))]
+    shares = [
+        measured(name, right) for name, right in (("served", 0), ("dequantised", 1), ("nf4", 0))
+    ]
     record = record_of(bundle, rows, shares)
     assert precision.lines_of(record)[-1] == (
         "serving costs 100.00 points; over the limit of 0.5; train with dense_share"
@@ -224,6 +236,16 @@ def test_of_nothing_there_is_no_mean():
 def test_the_exact_test_of_mcnemar(fixed, broke, p):
     assert mcnemar_p(fixed, broke) == pytest.approx(p, rel=1e-2)
     assert mcnemar_p(fixed, broke) == pytest.approx(mcnemar_of_reports(fixed, broke))
+
+
+def test_too_little_memory_names_what_to_lower(bundle, data, monkeypatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(precision, "measure", fail)
+    done = command(str(bundle.folder), "--data", str(data))
+    assert done.exit_code == 1
+    assert done.output.endswith("error: the device's memory is too small; lower --batch-size\n")
 
 
 def test_what_is_wrong_is_said_in_one_line(bundle, data, tmp_path):

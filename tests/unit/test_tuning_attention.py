@@ -1,5 +1,7 @@
 """Packed rows against the same examples one by one: the same logits, the same gradients."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
@@ -18,12 +20,12 @@ SIZES = {
 EXAMPLES = [[5, 6, 7, 8, 9, 10], [11, 12, 13], [14] * 9]
 
 
-def made(model, config):
+def made(model: Any, config: Any) -> Any:
     torch.manual_seed(1)
     return model(config(**SIZES, attn_implementation=register()))
 
 
-def packed_batch():
+def packed_batch() -> tuple[dict[str, Any], torch.Tensor]:
     packer = Packer(capacity=32, max_length=16, max_examples=4, pad_id=0)
     rows = [{"input_ids": e, "completion_mask": [0] * (len(e) - 2) + [1] * 2} for e in EXAMPLES]
     batch = packer(rows)
@@ -46,14 +48,14 @@ def test_gradients_are_those_of_the_examples_alone():
     model = made(LlamaForCausalLM, LlamaConfig)
     batch, labels = packed_batch()
     logits = model(**batch, max_seq_len=16, use_cache=False).logits[0]
-    torch.nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
+    torch.nn.functional.cross_entropy(logits, labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
     packed = model.model.layers[0].self_attn.k_proj.weight.grad.clone()
     model.zero_grad()
     model.set_attn_implementation("eager")
     for one in EXAMPLES:
         logits = model(torch.tensor([one])).logits[0, -3:-1]
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor(one[-2:]), reduction="sum")
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(
         model.model.layers[0].self_attn.k_proj.weight.grad, packed, atol=1e-5, rtol=1e-4
     )

@@ -179,8 +179,8 @@ def _header(names: list[str], where: str) -> list[str]:
 
 
 def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Record]:
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     number = 0
     try:

@@ -7,7 +7,7 @@ because augmentation gives each copy a schema of its own. Knows nothing of token
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -106,7 +106,19 @@ def each(rows: Iterable[Row], judge: Callable[[Row], Row | Drop], tick: Tick) ->
 
 def dump_schema(schema: Schema) -> str:
     """`schema` as compact JSON; `load_schema` reads it back equal."""
-    return json.dumps([asdict(t) for t in schema.tables], ensure_ascii=False, separators=(",", ":"))
+    records = [
+        {
+            "name": t.name,
+            "columns": [{"name": c.name, "type": c.type} for c in t.columns],
+            "primary_key": t.primary_key,
+            "foreign_keys": [
+                {"columns": k.columns, "table": k.table, "references": k.references}
+                for k in t.foreign_keys
+            ],
+        }
+        for t in schema.tables
+    ]
+    return json.dumps(records, ensure_ascii=False, separators=(",", ":"))
 
 
 @lru_cache(maxsize=8192)

@@ -76,11 +76,11 @@ def _now() -> float:
 
 
 def forget() -> None:
-    """Give back the memory of models that are gone, and count the peak anew."""
+    """Give back the GPU's memory of models that are gone, and count its peak anew."""
     import torch
 
-    gc.collect()
     if torch.cuda.is_available():
+        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 

@@ -219,6 +219,8 @@ def further(
 
 def measure(model: Any, variant: Variant, length: int) -> Speed:
     """Train for some steps and take the adapter off again; an error is part of the result."""
+    import torch
+
     forget()
     try:
         rate = _train(model, variant, length)
@@ -227,6 +229,8 @@ def measure(model: Any, variant: Variant, length: int) -> Speed:
         return Speed(variant, error=f"{type(error).__name__}: {str(error).strip()[:200]}")
     finally:
         _strip(model)
+        if variant.is_compiled:
+            torch._dynamo.reset()
 
 
 def _train(model: Any, variant: Variant, length: int) -> float:
@@ -260,7 +264,6 @@ def random_rows(count: int, length: int, model_config: Any) -> Any:
 
 def _strip(model: Any) -> None:
     """`model` as it was before training, also where that broke off."""
-    import torch
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):
@@ -269,4 +272,3 @@ def _strip(model: Any) -> None:
         module._compiled_call_impl = None
     if hasattr(model, "peft_config"):
         del model.peft_config
-    torch._dynamo.reset()

@@ -43,7 +43,7 @@ def packed_attention(
     """Causal attention within each example of one row.
 
     `query` is (1, heads, tokens, width), `key` and `value` (1, key heads, tokens, width);
-    `cu_seq_lens` (examples + 1), int32, are the borders, repeated at the end as far as it is padded.
+    `cu_seq_lens` (examples + 1), int32, are the borders, repeated at the end where it is padded.
     Returns (1, tokens, heads, width).
 
     Raises:

@@ -1,6 +1,5 @@
 """Rows as a model is asked them, and how right its answers are. Knows nothing of when."""
 
-import os
 import random
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -9,6 +8,7 @@ from typing import Any
 
 from eval.task.dialect import resolve_dialect
 from eval.task.prompt import PromptFormat
+from trainer.cores import num_cores
 from trainer.pipeline.row import Row
 from trainer.tuning.accuracy import Accuracy, execution_accuracy
 from trainer.tuning.generate import generate, merged
@@ -27,14 +27,6 @@ def prompt_of(row: Row, prompt_format: PromptFormat) -> str:
     if row.schema is None:
         raise DevSetError(f"row {row.id!r} has no schema, so that no prompt can be made")
     return prompt_format.render(row.schema, row.question, resolve_dialect(row.dialect))
-
-
-def num_cores() -> int:
-    """How many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -78,13 +78,13 @@ class Shape:
 
 
 def shape_of(model_config: Any) -> Shape:
-    """The sizes in a transformers config."""
+    """The sizes in a transformers config; a model with no `intermediate_size` has the usual one."""
     config = model_config.get_text_config()
     heads = config.num_attention_heads
     return Shape(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
-        intermediate=config.intermediate_size,
+        intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
         heads=heads,
         kv_heads=getattr(config, "num_key_value_heads", None) or heads,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,

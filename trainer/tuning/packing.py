@@ -18,7 +18,7 @@ NUM_OPEN = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """`batches[i]` are the examples (by number) of micro batch i; a step takes `per_step` of them."""
+    """`batches[i]` are the examples (by number) of micro batch i; a step takes `per_step`."""
 
     batches: tuple[tuple[int, ...], ...]
     per_step: int

@@ -17,9 +17,10 @@ from typing import Any
 
 from eval.task.prompt import PromptFormat, extract_sql
 from eval.task.sql import check_sql
+from trainer.cores import num_cores
 from trainer.pipeline.row import Row, Tick
 from trainer.tuning.accuracy import judge
-from trainer.tuning.dev_set import num_cores, prompt_of
+from trainer.tuning.dev_set import prompt_of
 from trainer.tuning.generate import generate
 from trainer.tuning.verdicts import Case, Verdict, canonical
 

@@ -213,7 +213,7 @@ def is_compiled(config: TrainConfig, plan: Plan) -> bool:
 
 
 def compile_layers(model: Any) -> None:
-    """Compile each decoder layer by itself: they share one graph, so it takes seconds, not minutes."""
+    """Compile each decoder layer by itself: they share one graph, which takes half a minute."""
     import torch
 
     for module in model.modules():

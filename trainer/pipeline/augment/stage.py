@@ -4,7 +4,6 @@ What a copy becomes depends on the seed and the row's id alone, not on the numbe
 """
 
 import multiprocessing
-import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from eval.task.dialect import DialectError, resolve_dialect
 from eval.task.sql import check_sql
+from trainer.cores import num_cores
 from trainer.pipeline.augment.distract import distract
 from trainer.pipeline.augment.literals import literals
 from trainer.pipeline.augment.pool import Pool, make_pool
@@ -81,7 +81,8 @@ class Augment:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        return {k: v for k, v in asdict(self).items() if k != "workers"}
+        options = {k: v for k, v in asdict(self).items() if k != "workers"}
+        return {**options, "kinds": list(self.kinds)}
 
     def __call__(self, rows: list[Row], tick: Tick) -> Outcome:
         outcome = Outcome([])
@@ -99,7 +100,7 @@ class Augment:
         return outcome
 
     def _made(self, copies_of: "_Copies", rows: list[Row]) -> Iterator["Made"]:
-        workers = self.workers or min(os.cpu_count() or 1, MAX_WORKERS)
+        workers = self.workers or min(num_cores(), MAX_WORKERS)
         num_copies = max(self.copies, self.composed_copies)
         if workers == 1 or len(rows) < MIN_PARALLEL_ROWS or not num_copies or not self.kinds:
             yield from map(copies_of, rows)

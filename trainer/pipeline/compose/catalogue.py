@@ -4,9 +4,10 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from eval.task.schema import Column, Schema, Table
-from trainer.pipeline.compose.hops import Edge, Hop, find_edges, find_hops
+from trainer.pipeline.compose.hops import Edge, Hop, find_edges, find_hops, is_simple
 from trainer.pipeline.compose.kinds import is_word, kind_of
 from trainer.pipeline.compose.phrases import AFTER_HEAD, expand, plural, singular, split_name
 from trainer.pipeline.compose.values import ColumnValues, made_up_values, read_values
@@ -14,10 +15,11 @@ from trainer.pipeline.compose.values import ColumnValues, made_up_values, read_v
 EMPTY_TABLE_WORDS = frozenset("all data detail details info list record records ref tb tbl".split())
 # Tables whose name starts with one of these link others and have no noun: `has_pet`.
 VERBS = frozenset(
-    """affiliated attends belongs enrolled has have is likes lives located made manages owns
+    """affiliated attends belongs enrolled follows has have is likes lives located made manages owns
     participates plays prescribes sings takes taken teaches trained treats undergoes uses
     visits works""".split()
 )
+NOUNS_TOO = frozenset("plays uses visits works".split())  # where nothing follows
 PERSONS = frozenset(
     """actor architect artist author captain climber coach customer director doctor driver
     editor employee engineer entrepreneur guest gymnast instructor journalist manager member
@@ -26,6 +28,8 @@ PERSONS = frozenset(
     wrestler""".split()
 )
 MAX_CLEAR_WORDS = 4
+# `joined_on` is the "date joined".
+MOMENTS = {"on": "date", "at": "time"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class Attribute:
     def is_clear(self) -> bool:
         """False for names that are no nouns: `CMI`, `x1`, `directed_by`, `founded`."""
         words = self.phrase.split()
-        is_said = not words[-1].endswith("ed") and words[-1] not in AFTER_HEAD
+        is_date = words[0] in MOMENTS.values()
+        is_said = is_date or (not words[-1].endswith("ed") and words[-1] not in AFTER_HEAD)
         return is_said and len(words) <= MAX_CLEAR_WORDS and all(map(is_word, words))
 
 
@@ -82,10 +87,21 @@ class Catalogue:
     entities: Mapping[str, Entity]
     hops: Mapping[str, tuple[Hop, ...]] = field(default_factory=dict)
     edges: tuple[Edge, ...] = ()
+    _paths: dict[tuple[str, ...], list[tuple[Hop, ...]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def nouns(self) -> list[Entity]:
         return [e for e in self.entities.values() if e.is_noun]
+
+    def paths(self, kinds: tuple[str, ...]) -> list[tuple[Hop, ...]]:
+        """All ways of hops of these kinds, one after the other."""
+        if kinds not in self._paths:
+            every = [hop for hops in self.hops.values() for hop in hops]
+            choices = [[hop for hop in every if hop.kind == kind] for kind in kinds]
+            self._paths[kinds] = [hops for hops in product(*choices) if is_simple(hops)]
+        return self._paths[kinds]
 
 
 def build_catalogue(schema: Schema, db: sqlite3.Connection | None) -> Catalogue:
@@ -94,11 +110,28 @@ def build_catalogue(schema: Schema, db: sqlite3.Connection | None) -> Catalogue:
     known = frozenset(words) | {singular(w) for w in words}
     edges = find_edges(schema)
     foreign = frozenset(child for child, _ in edges)
-    entities = {t.name: _entity(t, known, foreign, db) for t in schema.tables}
+    nouns = _nouns(schema, known)
+    entities = {t.name: _entity(t, nouns[t.name], known, foreign, db) for t in schema.tables}
     for name in _pairs(entities, edges):
         entities[name] = replace(entities[name], is_noun=False)
-    nouns = [e.table for e in entities.values() if e.is_noun]
-    return Catalogue(schema, entities, find_hops(schema, edges, nouns, db), tuple(edges))
+    named = [e.table for e in entities.values() if e.is_noun]
+    return Catalogue(schema, entities, find_hops(schema, edges, named, db), tuple(edges))
+
+
+def _nouns(schema: Schema, known: frozenset[str]) -> dict[str, str]:
+    """The noun of each table: without words that say no more than that it is a table, but for
+    where two would be the same, as of `Pilots` and `Pilot_Records`."""
+    whole = {t.name: expand(t.name, known) or (t.name.lower(),) for t in schema.tables}
+    short = {
+        name: tuple(w for w in words if w not in EMPTY_TABLE_WORDS) or words
+        for name, words in whole.items()
+    }
+    ones = {name: singular(" ".join(words)) for name, words in short.items()}
+    counts = Counter(ones.values())
+    return {
+        name: one if counts[one] == 1 else singular(" ".join(whole[name]))
+        for name, one in ones.items()
+    }
 
 
 def _pairs(entities: Mapping[str, Entity], edges: list[Edge]) -> list[str]:
@@ -116,14 +149,15 @@ def _pairs(entities: Mapping[str, Entity], edges: list[Edge]) -> list[str]:
 
 def _entity(
     table: Table,
+    one: str,
     known: frozenset[str],
     foreign: frozenset[tuple[str, str]],
     db: sqlite3.Connection | None,
 ) -> Entity:
-    words = expand(table.name, known) or (table.name.lower(),)
-    kept = [w for w in words if w not in EMPTY_TABLE_WORDS] or list(words)
-    one = singular(" ".join(kept))
-    is_noun = kept[0] not in VERBS and kept[-1] not in AFTER_HEAD and all(map(is_word, kept))
+    words = one.split()
+    first = split_name(table.name)[:1] + tuple(words[:1])
+    is_verb = bool(VERBS & set(first)) and not (len(words) == 1 and NOUNS_TOO & set(first))
+    is_noun = not is_verb and words[-1] not in AFTER_HEAD and all(map(is_word, words))
     found = [_attribute(table, column, known, foreign, db) for column in table.columns]
     key = table.primary_key[0] if len(table.primary_key) == 1 else ""
     return Entity(table.name, one, plural(one), is_noun, key, _phrased(found, one))
@@ -142,6 +176,8 @@ def _attribute(
     values = read_values(db, table.name, column.name) if db else made_up_values(column, words)
     kind = kind_of(column, words, values, is_key=is_key)
     full = " ".join(words)
+    if kind == "date" and len(words) == 2 and words[1] in MOMENTS:
+        full = f"{MOMENTS[words[1]]} {words[0]}"
     found = Attribute(table.name, column.name, kind, full, full, values, is_key)
     # A name that is a foreign key names another table's row.
     return replace(found, kind=_unnamed(found)) if kind == "name" and is_foreign else found

@@ -139,11 +139,10 @@ def _post(sql: str, text: str) -> Bound:
 
 def bind_where(draw: Draw, source: Source) -> Bound:
     """A condition on the end of the path, said of its start; now and then one on the start too."""
-    naming = True if source.hops and draw.chance(0.5) else None
     try:
-        last = draw_condition(draw, source.end, naming=naming)
+        last = draw_condition(draw, source.end, naming=bool(source.hops) and draw.chance(0.5))
     except NoFit:
-        last = draw_condition(draw, source.end)
+        last = draw_condition(draw, source.end, naming=None if source.hops else False)
     text = _related(draw, source, last)
     if not draw.chance(0.2):
         return _post(last.sql, text)
@@ -196,7 +195,7 @@ def bind_pathed(draw: Draw, source: Source) -> Bound:
 
 
 def bind_local(draw: Draw, entity: Entity) -> Bound:
-    found = draw_condition(draw, entity)
+    found = draw_condition(draw, entity, naming=False)
     return _post(found.sql, found.text)
 
 
@@ -259,7 +258,8 @@ def bind_compared(draw: Draw, entity: Entity) -> Bound:
 
 def bind_beats(draw: Draw, entity: Entity) -> Bound:
     """Above or below the extreme or the average of those that meet a condition."""
-    attribute, other = draw.attribute(entity, "number"), draw_condition(draw, entity)
+    attribute = draw.attribute(entity, "number")
+    other = draw_condition(draw, entity, naming=False)
     name, word = draw.pick((("MAX", "highest"), ("MIN", "lowest"), ("AVG", "average")))
     sign, words = draw.pick(((">", ABOVE), ("<", BELOW)))
     target, phrase = sql_of(attribute), attribute.phrase

@@ -70,7 +70,8 @@ class Source:
 
 @dataclass
 class Draw:
-    """The choices of one derivation: `grammar` is patterns.yaml, `used` the columns drawn."""
+    """The choices of one derivation: `grammar` is what `load_grammar` reads, `used` are the columns
+    that were drawn."""
 
     rng: Random
     catalogue: Catalogue

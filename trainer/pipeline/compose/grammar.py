@@ -7,7 +7,6 @@ names its slots, an SQL text and several English ones; `slots.py` fills the slot
 import re
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,18 +15,17 @@ import yaml
 
 from trainer.pipeline.compose.catalogue import Catalogue
 from trainer.pipeline.compose.draw import Bound, Draw, NoFit, Source
-from trainer.pipeline.compose.hops import Hop, is_simple
+from trainer.pipeline.compose.hops import Hop
 from trainer.pipeline.compose.slots import bind
 from trainer.pipeline.compose.wording import expand_choices, sentence
 
-FILE = Path(__file__).with_name("patterns.yaml")
+FOLDER = Path(__file__).parent
 SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
 # What stands in `from` of a pattern → the kinds of its hops.
 PATHS = {
     "flat": (),
     "up": ("up",),
     "down": ("down",),
-    "down1": ("down",),
     "bridge": ("bridge",),
     "through": ("through",),
     "upup": ("up", "up"),
@@ -39,6 +37,8 @@ PATHS = {
 
 @dataclass(frozen=True)
 class Pattern:
+    """One pattern of patterns.yaml with one of its paths; `slots` are (name, kind)."""
+
     id: str
     weight: float
     is_nested: bool
@@ -49,7 +49,7 @@ class Pattern:
 
     @property
     def shape(self) -> str:
-        """Its class: "nested" first, else by how many joins its path takes."""
+        """As `templates.shape_of` says of its SQL."""
         if self.is_nested:
             return "nested"
         num_joins = sum(2 if kind in ("bridge", "through") else 1 for kind in PATHS[self.path])
@@ -67,9 +67,10 @@ class Pair:
 
 @cache
 def load_grammar() -> dict[str, Any]:
-    """patterns.yaml as it is."""
-    found: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    return found
+    """language.yaml as it is, and under `patterns` patterns.yaml."""
+    names = {"language": FOLDER / "language.yaml", "patterns": FOLDER / "patterns.yaml"}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in names.items()}
+    return {**yaml.safe_load(texts["language"]), "patterns": yaml.safe_load(texts["patterns"])}
 
 
 @cache
@@ -81,7 +82,7 @@ def load_patterns() -> tuple[Pattern, ...]:
             record["weight"] / len(record["from"]),
             record.get("nested", False),
             path,
-            tuple(record["slots"].items()),
+            tuple(record.get("slots", {}).items()),
             record["sql"],
             tuple(record["text"]),
         )
@@ -91,9 +92,15 @@ def load_patterns() -> tuple[Pattern, ...]:
 
 
 def draw_pattern(rng: Random, shape: str) -> Pattern:
-    """A pattern of the class `shape`, by weight."""
+    """A pattern of the shape, by weight."""
+    patterns, weights = _weighted(shape)
+    return rng.choices(patterns, weights)[0]
+
+
+@cache
+def _weighted(shape: str) -> tuple[list[Pattern], list[float]]:
     patterns = [p for p in load_patterns() if p.shape == shape]
-    return rng.choices(patterns, [p.weight for p in patterns])[0]
+    return patterns, [p.weight for p in patterns]
 
 
 def derive(rng: Random, pattern: Pattern, catalogue: Catalogue) -> Pair:
@@ -114,16 +121,10 @@ def derive(rng: Random, pattern: Pattern, catalogue: Catalogue) -> Pair:
 def _draw_source(draw: Draw, kinds: tuple[str, ...]) -> Source:
     if not kinds:
         return Source((draw.pick(draw.catalogue.nouns),), ())
-    hops: tuple[Hop, ...] = draw.pick(_paths(draw.catalogue, kinds))
+    hops: tuple[Hop, ...] = draw.pick(draw.catalogue.paths(kinds))
     entities = [draw.catalogue.entities[hops[0].start]]
     entities += [draw.catalogue.entities[hop.end] for hop in hops]
     return Source(tuple(entities), hops)
-
-
-def _paths(catalogue: Catalogue, kinds: tuple[str, ...]) -> list[tuple[Hop, ...]]:
-    every = [hop for hops in catalogue.hops.values() for hop in hops]
-    choices = [[hop for hop in every if hop.kind == kind] for kind in kinds]
-    return [hops for hops in product(*choices) if is_simple(hops)]
 
 
 def _fill_sql(text: str, bound: dict[str, Bound]) -> str:

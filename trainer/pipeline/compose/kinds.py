@@ -37,8 +37,11 @@ def kind_of(column: Column, words: tuple[str, ...], values: ColumnValues, *, is_
         return "flag"
     if (last == "year" and is_number) or _are_years(values):
         return "year"
+    are_dates = all(map(_is_iso, values.values))
     if column.type.lower().startswith(("date", "timestamp")) or DATE_WORDS & {last, words[0]}:
-        return "date" if all(map(_is_iso, values.values)) else "text"
+        return "date" if are_dates else "text"
+    if values.values and are_dates:
+        return "date"
     if is_number and (values.is_numeric or not values.values):
         return "text" if is_code or last == "number" else "number"
     return _text_kind(words, values, is_code=is_code)
@@ -78,4 +81,4 @@ def _are_years(values: ColumnValues) -> bool:
 
 def _is_iso(value: object) -> bool:
     """True for dates that compare as texts do."""
-    return bool(re.match(r"\d{4}-\d\d", str(value)))
+    return isinstance(value, str) and bool(re.match(r"\d{4}-\d\d\b", value))

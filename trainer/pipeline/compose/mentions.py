@@ -25,6 +25,7 @@ NOT_GENERAL = tuple(
         r"zzt\d+zz(?:\.p)? zzt",
         r"\b(?:in|on|at) (?:the |a |an )?(?:[\"'\u201c] )?zzv",
         r"\bare (?:on|in|at) *[,.?]?$",
+        r"\b(?:they|who|it) zzc",
         r"\bfrom there\b",
         r"\bno zzt.* that (?:are|is|have|has)\b",
     )

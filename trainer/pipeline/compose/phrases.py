@@ -50,6 +50,7 @@ NOT_PLURAL = ("ss", "us", "is", "as")
 # Words before which the head of a phrase stands: "dates of birth", "prices in dollar".
 AFTER_HEAD = frozenset("at by for from in of on per to with".split())
 UNITS = frozenset("billions cm dollars euros kg km mb millions thousands usd".split())
+WHICH_NAME = {"f": "first", "l": "last", "m": "middle"}
 # Clauses behind a plural noun, and behind a singular one.
 AGREEMENT = (("do not ", "does not "), ("have ", "has "), ("are ", "is "), ("belong ", "belongs "))
 
@@ -70,7 +71,7 @@ def expand(name: str, known: Iterable[str] = ()) -> tuple[str, ...]:
     for word in split_name(name):
         for part in _without_id(word, known):
             spelled += ABBREVIATIONS.get(part, part).split()
-    spelled = _without_initial(spelled)
+    spelled = _without_initials(spelled)
     return tuple(w for i, w in enumerate(spelled) if not i or w != spelled[i - 1])
 
 
@@ -79,12 +80,10 @@ def _without_id(word: str, known: Iterable[str]) -> list[str]:
     return [word[:-2], "id"] if is_id else [word]
 
 
-def _without_initial(words: list[str]) -> list[str]:
+def _without_initials(words: list[str]) -> list[str]:
     """`LName` of a student is "last name", `cName` of a college "name"."""
-    if len(words) < 2 or len(words[0]) > 1 or not words[0].isalpha():
-        return words
-    which = {"f": ["first"], "l": ["last"], "m": ["middle"]} if words[1] == "name" else {}
-    return which.get(words[0], []) + words[1:]
+    whole = re.sub(r"\b([flm]) (?=name\b)", lambda m: f"{WHICH_NAME[m[1]]} ", " ".join(words))
+    return re.sub(r"^[^\W\d] (?=\w)", "", whole).split()
 
 
 @lru_cache(maxsize=65536)

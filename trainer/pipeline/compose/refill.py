@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 
 from trainer.pipeline.compose.catalogue import Attribute, Catalogue, Entity
+from trainer.pipeline.compose.columns import is_own_name
 from trainer.pipeline.compose.draw import NoFit
 from trainer.pipeline.compose.grammar import Pair
 from trainer.pipeline.compose.hops import Edge, quote
@@ -82,12 +83,15 @@ def _fill_columns(
     rng: Random, template: Template, tables: Mapping[int, Entity], linked: Mapping[int, str]
 ) -> list[Attribute]:
     chosen: list[Attribute] = []
+    said_slots = {int(m[2]) for p in template.question if (m := PLACE.match(p)) and m[1] == "C"}
     for index, slot in enumerate(template.columns):
         entity = tables[slot.table]
         if slot.is_link or slot.kind == "id":
             found = [a for a in entity.attributes if a.name == linked.get(index, entity.key)]
         else:
             fitting = [a for a in entity.of_kinds(slot.kind) if a not in chosen]
+            if index not in said_slots:  # a name that goes without saying
+                fitting = [a for a in fitting if is_own_name(a)]
             clear = [a for a in fitting if a.is_clear and a.phrase != entity.one]
             found = clear or (fitting if rng.random() < CRYPTIC else [])
         if not found:

@@ -100,7 +100,9 @@ class Skeleton:
 
     def _name_columns(self) -> None:
         for scope in traverse_scope(self.tree):
-            for column in scope.columns:
+            # A scope also counts columns of its subqueries that might be its own.
+            own = (c for c in scope.columns if c.parent_select is scope.expression)
+            for column in own:
                 key = (self._owner(scope, column), column.name)
                 if key not in self.columns:
                     self.columns.append(key)

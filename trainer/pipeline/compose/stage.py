@@ -10,16 +10,18 @@ from dataclasses import asdict, dataclass, field, fields
 from itertools import count
 from typing import Any
 
+from trainer.cores import num_cores
 from trainer.pipeline.compose.catalogue import Catalogue
 from trainer.pipeline.compose.templates import Template, induce, shape_of
 from trainer.pipeline.compose.worker import SOURCE, Job, Span, Subject, workers
 from trainer.pipeline.row import Outcome, Row, Tick
 from trainer.pipeline.spelling import Names
-from trainer.tuning.dev_set import num_cores
 
 CHUNK = 250
 MIN_PARALLEL_ROWS = 2000
-# The search ends where of so many draws less than one in a hundred gives a new row.
+# So many draws are made before it is looked how many gave a new row; the search ends where less
+# than one in a hundred did. No multiple of the workers, so that their number changes nothing.
+ROUND = 20 * CHUNK
 LEAST_YIELD = 0.01
 
 
@@ -50,8 +52,8 @@ class Compose:
     """Keeps all rows and adds up to `num_rows` new ones on their schemas.
 
     `induced` is the part of them that comes from templates of the rows, the rest is of our own
-    grammar; at least the part `answered` has an answer where there is a database. `names` is how the
-    new queries are spelled. `num_workers` (0: as many as pay) is no option: it changes nothing.
+    grammar; at least the part `answered` has an answer where there is a database. `names` is how
+    the new queries are spelled. `num_workers` (0: as many as pay) is no option: it changes nothing.
 
     Raises:
         ComposeError: a value can't be.
@@ -97,7 +99,9 @@ class Compose:
         found = dict.fromkeys(Subject(r.db_id, r.schema_json, r.database) for r in originals)
         shares = tuple(asdict(self.shares).items())
         templates = _templates(originals, tuple(found)) if self.induced else ()
-        return Job(self.seed, shares, self.induced, self.answered, tuple(found), templates, self.names)
+        return Job(
+            self.seed, shares, self.induced, self.answered, tuple(found), templates, self.names
+        )
 
     def _num_processes(self) -> int:
         if self.num_workers:
@@ -111,7 +115,7 @@ class Compose:
         start = 0
         with workers(job, self._num_processes()) as run:
             while (missing := self.num_rows - len(kept.rows)) > 0:
-                number, before = missing + missing // 8 + 8, len(kept.rows)
+                number, before = min(missing + missing // 8 + 8, ROUND), len(kept.rows)
                 for made in run(_spans(start, number)):
                     shown = len(rows) * len(kept.rows) // self.num_rows
                     kept.add(made)

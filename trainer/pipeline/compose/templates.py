@@ -83,8 +83,7 @@ def induce(
             template = template_of(row, catalogues[row.db_id, row.schema_json], common)
         except (NotGeneralError, SqlglotError, RecursionError):
             continue
-        if agrees(" ".join(template.question), template.sql):
-            found.setdefault((template.question, template.sql), template)
+        found.setdefault((template.question, template.sql), template)
     return tuple(found.values())
 
 
@@ -102,7 +101,7 @@ def template_of(row: Row, catalogue: Catalogue, common: frozenset[str]) -> Templ
     """The template of one pair.
 
     Raises:
-        NotGeneralError: it makes none.
+        NotGeneralError: it makes none, or its question does not say what its SQL does.
         SqlglotError: the SQL can't be parsed.
     """
     skeleton = Skeleton(row.sql, catalogue)
@@ -111,6 +110,8 @@ def template_of(row: Row, catalogue: Catalogue, common: frozenset[str]) -> Templ
     mentions.expect_general(common)
     parts = mentions.parts()
     sql = skeleton.text()
+    if not agrees(" ".join(parts), sql):
+        raise NotGeneralError
     digest = hashlib.sha256("\n".join((*parts, sql)).encode()).hexdigest()[:8]
     nouns = frozenset(int(m[2]) for p in parts if (m := PLACE.match(p)) and m[1] == "T")
     return Template(

@@ -74,7 +74,9 @@ def has_numeric_type(column: Column) -> bool:
 
 def read_values(db: sqlite3.Connection, table: str, column: str) -> ColumnValues:
     """The values of a column among the first `MAX_ROWS_READ` rows; empty if it can't be read."""
-    inner = f"SELECT {in_quotes(column)} AS v FROM {in_quotes(table)} LIMIT {MAX_ROWS_READ}"
+    # Without its table SQLite would take the name of a column that is missing for a text.
+    name, source = in_quotes(column), in_quotes(table)
+    inner = f"SELECT {source}.{name} AS v FROM {source} LIMIT {MAX_ROWS_READ}"
     query = f"SELECT v, COUNT(*) FROM ({inner}) WHERE v IS NOT NULL GROUP BY v ORDER BY 2 DESC, 1"
     try:
         found = db.execute(query).fetchall()

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlglot.errors import SqlglotError
 
+from eval.task.schema import Schema
 from eval.task.sql import check_sql
 from eval.task.sqlite_judge import JudgeError, open_readonly
 from trainer.pipeline.compose.catalogue import Catalogue, build_catalogue
@@ -20,6 +21,7 @@ from trainer.pipeline.compose.draw import NoFit
 from trainer.pipeline.compose.grammar import Pair, derive, draw_pattern
 from trainer.pipeline.compose.refill import fill
 from trainer.pipeline.compose.templates import Template
+from trainer.pipeline.compose.values import in_quotes
 from trainer.pipeline.row import Row, load_schema
 from trainer.pipeline.spelling import Names, canonical_sql
 
@@ -70,12 +72,21 @@ class Job:
     names: Names = "full"
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A subject at work. Without `has_rows` the database is but its empty tables."""
+
+    catalogue: Catalogue
+    db: sqlite3.Connection
+    has_rows: bool
+
+
 class Composer:
     """Makes rows by number; keeps the databases that it has opened."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self._open: dict[Subject, tuple[Catalogue, sqlite3.Connection | None]] = {}
+        self._open: dict[Subject, Opened] = {}
         self._by_shape: dict[str, list[Template]] = {}
         for template in job.templates:
             self._by_shape.setdefault(template.shape, []).append(template)
@@ -99,9 +110,8 @@ class Composer:
         return None
 
     def close(self) -> None:
-        for _, db in self._open.values():
-            if db:
-                db.close()
+        for opened in self._open.values():
+            opened.db.close()
 
     def _share_induced(self, shape: str) -> float:
         num_templates = len(self._by_shape.get(shape, ()))
@@ -115,20 +125,30 @@ class Composer:
     def _try(
         self, make: Callable[[Catalogue], Pair], subject: Subject, *, needs_answer: bool
     ) -> Row | None:
-        catalogue, db = self._opened(subject)
+        if subject not in self._open:
+            self._open[subject] = _opened(subject)
+        opened = self._open[subject]
         try:
-            pair = make(catalogue)
+            pair = make(opened.catalogue)
         except NoFit:
             return None
-        names = self.job.names
-        sql = finish(pair.sql, catalogue, db, needs_answer=needs_answer, names=names)
+        sql = finish(pair.sql, opened, self.job.names, needs_answer=needs_answer)
         return _row(pair, sql, subject) if sql else None
 
-    def _opened(self, subject: Subject) -> tuple[Catalogue, sqlite3.Connection | None]:
-        if subject not in self._open:
-            db = subject.open()
-            self._open[subject] = subject.catalogue(db), db
-        return self._open[subject]
+
+def _opened(subject: Subject) -> Opened:
+    db = subject.open()
+    catalogue = subject.catalogue(db)
+    return Opened(catalogue, db or empty_database(catalogue.schema), has_rows=db is not None)
+
+
+def empty_database(schema: Schema) -> sqlite3.Connection:
+    """Tables without rows in memory: what SQLite does not take fails there too."""
+    db = sqlite3.connect(":memory:")
+    for table in schema.tables:
+        columns = ", ".join(map(in_quotes, table.column_names))
+        db.execute(f"CREATE TABLE {in_quotes(table.name)} ({columns})")
+    return db
 
 
 _COMPOSERS: list[Composer] = []  # of a worker process: one, set when it starts
@@ -154,24 +174,18 @@ def workers(job: Job, number: int) -> Iterator[Callable[[Sequence[Span]], Iterat
         yield partial(pool.map, _span)
 
 
-def finish(
-    sql: str,
-    catalogue: Catalogue,
-    db: sqlite3.Connection | None,
-    *,
-    needs_answer: bool,
-    names: Names = "full",
-) -> str | None:
+def finish(sql: str, opened: Opened, names: Names, *, needs_answer: bool) -> str | None:
     """`sql` in canonical spelling; None if it is refused, fails, or lacks an answer it needs."""
+    schema = opened.catalogue.schema
     try:
-        spelled = canonical_sql(sql, catalogue.schema, "sqlite", names=names)
+        spelled = canonical_sql(sql, schema, "sqlite", names=names)
     except (SqlglotError, RecursionError):
         return None
-    if not check_sql(spelled, catalogue.schema).valid:
+    if not check_sql(spelled, schema).valid:
         return None
-    row = first_row(db, spelled) if db else ("unknown",)
-    is_right = row is not None and (has_answer(row) or not needs_answer)
-    return spelled if is_right else None
+    row = first_row(opened.db, spelled)
+    is_answered = row is not None and (has_answer(row) or not (needs_answer and opened.has_rows))
+    return spelled if is_answered else None
 
 
 def first_row(db: sqlite3.Connection, sql: str) -> tuple[Any, ...] | None:
