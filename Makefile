@@ -16,8 +16,10 @@ train: install
 install:
 	@$(PYTHON) -m server.install all --venv $(VENV)
 
+# Unit tests on all cores; the others share one engine.
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical tests/unit $(ARGS)
+	$(BIN)/python -m pytest tests/integration $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

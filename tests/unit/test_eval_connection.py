@@ -268,7 +268,7 @@ async def test_a_broken_response_is_told_from_none(sent, trouble):
     ("url", "trouble"),
     [
         ("http://no-such-host.invalid", Trouble.UNREACHABLE),
-        (f"http://127.0.0.1:{unused_port()}", Trouble.UNREACHABLE),
+        pytest.param(f"http://127.0.0.1:{unused_port()}", Trouble.UNREACHABLE, id="closed port"),
     ],
 )
 async def test_what_can_not_be_reached_says_why(no_proxies, url, trouble):

@@ -21,6 +21,8 @@ JSON = {"Content-Type": "application/json"}
 LIMIT = 1 << 20
 HOSTILE = 'a\r\nX-Forged: 1 \x1b[31m %s ${jndi:ldap://x} "}\n'
 
+UUID = uuid.UUID("3f2a9c60-5d1e-4b7a-8c3d-2e6f90a1b4c5")
+
 
 async def zeros(mebibytes: int, read: list[int]) -> AsyncIterator[bytes]:
     for _ in range(mebibytes * 1024):
@@ -90,7 +92,7 @@ async def test_what_is_in_progress_is_counted_down_however_it_ends(generator, en
 
 
 # Faults 18 and 19.
-@pytest.mark.parametrize("given", [uuid.uuid4().hex, str(uuid.uuid4()), uuid.uuid4().hex.upper()])
+@pytest.mark.parametrize("given", [UUID.hex, str(UUID), UUID.hex.upper()])
 async def test_a_uuid_of_the_client_is_kept_as_request_id(client, given):
     response = await client.get("/health/live", headers={"X-Request-ID": given})
     assert response.headers["x-request-id"] == given

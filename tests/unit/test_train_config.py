@@ -61,7 +61,10 @@ def test_a_config_can_not_be_changed() -> None:
         ("data: [a.jsonl, samples]", "data", ("a.jsonl", "samples")),
         ("target_modules: [q_proj]", "target_modules", ("q_proj",)),
         ("names: written", "names", "written"),
-        ("gradient_checkpointing: true", "gradient_checkpointing", True),
+        ("gradient_checkpointing: always", "gradient_checkpointing", "always"),
+        ("execute: false", "execute", False),
+        ("columns: {question: ask}", "columns", {"question": "ask"}),
+        ("device_tokens: 4_096", "device_tokens", 4096),
         ("dropout: 0", "dropout", 0.0),
         ("base_model: other/model", "base_model", "other/model"),
         ("serialisation: columns", "serialisation", "columns"),
@@ -102,10 +105,11 @@ def test_values_become_the_type_of_their_field(
         ("epochs: .inf", "epochs: "),
         ("epochs: 0", "epochs: must be positive"),
         ("max_length: 0", "max_length: must be positive"),
-        ("batch_size: 0", "batch_size: must be positive"),
-        ("batch_size: -32", "batch_size: must be positive"),
-        ("device_batch_size: 0", "device_batch_size: must be positive"),
-        ("batch_size: 33", "batch_size: must be a multiple of device_batch_size"),
+        ("batch_tokens: 0", "batch_tokens: must be positive"),
+        ("batch_tokens: -32", "batch_tokens: must be positive"),
+        ("device_tokens: 0", "device_tokens: must be positive"),
+        ("batch_tokens: 20000", "batch_tokens: must be a multiple of device_tokens"),
+        ("max_length: 99999", "device_tokens: must hold one example of max_length tokens"),
         ("max_steps: -1", "max_steps: "),
         ("max_examples: -1", "max_examples: "),
         ("dropout: -0.1", "dropout: "),
@@ -114,8 +118,24 @@ def test_values_become_the_type_of_their_field(
         ("warmup_ratio: 3", "warmup_ratio: "),
         ("weight_decay: -1", "weight_decay: "),
         ("seed: -1", "seed: "),
-        ("gradient_checkpointing: 1", "gradient_checkpointing: must be bool, is 1"),
-        ("gradient_checkpointing: 'yes'", "gradient_checkpointing: must be bool"),
+        ("execute: 1", "execute: must be bool, is 1"),
+        ("execute: 'yes'", "execute: must be bool"),
+        ("gradient_checkpointing: true", "gradient_checkpointing: must be one of auto, always"),
+        ("compile: 'yes'", "compile: must be one of auto, always, never"),
+        ("dequantise: off", "dequantise: must be one of auto, always, never"),
+        ("quantisation: int8", "quantisation: must be one of nf4, none"),
+        ("poison: keep", "poison: must be one of drop, warn"),
+        ("columns: [question]", "columns: must be names and texts"),
+        ("columns: {question: 1}", "columns: must be names and texts"),
+        ("augment: [shuffle]", "copies: go with augment"),
+        ("copies: 2", "copies: go with augment"),
+        ("patience: 2", "patience: needs dev"),
+        ("dev_examples: -1", "dev_examples: "),
+        ("check_every: 0", "check_every: must be positive"),
+        ("balance: 2", "balance: must be from 0 to 1"),
+        ("save_share: 2", "save_share: must be from 0 to 1"),
+        ("ema_decay: 1", "ema_decay: must be at least 0 and below 1"),
+        ("dense_share: 0.5\ndequantise: never", "dense_share: needs the base held dequantised"),
         ("names: short", "names: must be one of written, full"),
         ("names: [full]", "names: must be one of"),
         ("data: []", "data: name at least one"),
@@ -203,28 +223,29 @@ def test_an_override_that_can_not_be_used(override: str, message: str, recipe: P
 
 
 def test_the_digest_depends_on_every_field() -> None:
+    base = TrainConfig("mine", augment=("shuffle",), copies=1, dev="dev.jsonl")
     changes: dict[str, Any] = {
         "alias": "other",
-        "data": ("a",),
-        "names": "written",
         "template": "{schema} {question}",
         "serialisation": "columns",
-        "gradient_checkpointing": True,
-        "target_modules": ("q_proj",),
-        "device_batch_size": 16,
-        "batch_size": 64,
-        "dropout": 0.5,
-        "warmup_ratio": 0.5,
+        "columns": {"question": "ask"},
+        "batch_tokens": 2 * base.batch_tokens,
+        "device_tokens": base.device_tokens // 2,
     }
-    base = TrainConfig("mine")
     digests = {base.digest}
     for field in dataclasses.fields(TrainConfig):
-        value = getattr(base, field.name)
-        if field.name not in changes:
-            changes[field.name] = f"{value}2" if isinstance(value, str) else value + 1
-        digests.add(dataclasses.replace(base, **{field.name: changes[field.name]}).digest)
+        value = changes.get(field.name) or _another(getattr(base, field.name))
+        digests.add(dataclasses.replace(base, **{field.name: value}).digest)
     assert len(digests) == len(dataclasses.fields(TrainConfig)) + 1
     assert all(len(digest) == 12 and int(digest, 16) >= 0 for digest in digests)
+
+
+def _another(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, float):
+        return value / 2 or 0.5
+    return (*value, "x") if isinstance(value, tuple) else value + type(value)(1)
 
 
 def test_a_config_goes_through_json_and_back() -> None:
