@@ -51,10 +51,11 @@ class TrainConfig:
     `columns` says which column plays which role where that can't be told. The schema of a database
     is `DB_ID.sql` in `schemas` (by default the folder of that name beside the file), its SQLite
     file, which runs the gold queries where `execute` says so, in `databases`. Nothing of the files
-    in `held_out` is trained on. `balance` (0 to 1) evens out the shapes of queries, `compose` adds
-    so many pairs made from templates, `augment` names the kinds of change that make `copies` of
-    each row (`composed_copies` of a composed one). `names` is how gold SQL is spelled: as written;
-    in the schema's spelling, with `table.column` in joins only (full) or everywhere (qualified).
+    in `held_out` is trained on, nor the databases that `without` names. `balance` (0 to 1) evens
+    out the shapes of queries, `compose` adds so many pairs made from templates, `augment` names the
+    kinds of change that make `copies` of each row (`composed_copies` of a composed one). `names` is
+    how gold SQL is spelled: as written; in the schema's spelling, with `table.column` in joins only
+    (full) or everywhere (qualified).
 
     Training. `batch_tokens` is the effective batch size in tokens of prompt and completion:
     `device_tokens` (one pass of one device) × accumulation × devices. `dequantise` holds the NF4
@@ -74,6 +75,7 @@ class TrainConfig:
     base_model: str = BASE_MODEL
     max_examples: int = 0
     held_out: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     names: Names = "full"
     execute: bool = True
     poison: Literal["drop", "warn"] = "drop"

@@ -171,9 +171,12 @@ def stages_of(config: TrainConfig) -> tuple[Stage, ...]:
     from trainer.pipeline.filters import Duplicates, Filter
     from trainer.pipeline.leakage import Leakage
     from trainer.pipeline.poison import Poison
+    from trainer.pipeline.without import Without
 
     seed, held_out = config.seed, tuple(Path(path) for path in config.held_out)
+    left_out = (Without(config.without),) if config.without else ()
     stages: list[Stage] = [
+        *left_out,
         Poison(config.poison),
         Clean(config.names, config.execute),
         Filter(),

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from server.settings import FOREIGN, PREFIX, Settings
 from tests.unit.serving import Script, refused, serving
+from trainer.recipe import config_from
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "trainer" / "train_publish_ask.ipynb"
@@ -71,6 +72,23 @@ def test_smoke_size_is_a_switch_and_nothing_else(code, monkeypatch):
     monkeypatch.setenv("SMOKE", "yes")
     with pytest.raises(ValueError, match="yes"):
         run_cells(code, "parameters")
+
+
+@pytest.mark.parametrize(("size", "max_steps"), [("1", 3), ("0", 0)])
+def test_each_size_is_a_recipe_that_the_trainer_takes(code, monkeypatch, size, max_steps):
+    taken: dict[str, Any] = {}
+
+    def train(**given: Any) -> SimpleNamespace:
+        taken.update(given)
+        return SimpleNamespace(loss=1.0, tokens_per_second=1.0)
+
+    monkeypatch.setattr("trainer.api.train_lora_model", train)
+    monkeypatch.setenv("SMOKE", size)
+    run_cells(code, "parameters", "train", dataset=None)
+    own = {"rank": taken.pop("lora_r"), "alpha": taken.pop("lora_alpha")}
+    others = {key: value for key, value in taken.items() if key not in ("dataset", "store")}
+    config = config_from(own | others)
+    assert (config.rank, config.alpha, config.max_steps) == (16, 32, max_steps)
 
 
 def run_cells(code: dict[str, str], *names: str, **given: Any) -> dict[str, Any]:

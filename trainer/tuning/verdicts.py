@@ -48,6 +48,10 @@ class Verdict:
     is_valid: bool = False
     is_telling: bool = False
 
+    @property
+    def is_judged(self) -> bool:
+        return self.status != "unjudged"
+
 
 @dataclass(frozen=True, slots=True)
 class Case:

@@ -32,7 +32,7 @@ class Watching:
     def choose(self, model: Any) -> Any:
         """`model` with the weights to publish."""
         if self.best_folder is not None:
-            _load_best(model, self.best_folder)
+            load_weights(model, self.best_folder)
         elif self.average is not None:
             self.average.keep(model)
         return model
@@ -88,7 +88,8 @@ def _measuring(run: "Run", average: Any, tokenizer: Any) -> Any:
     )
 
 
-def _load_best(model: Any, folder: Path) -> None:
+def load_weights(model: Any, folder: Path) -> None:
+    """Give a PEFT model the adapter weights that `weights.keep_adapter` wrote to `folder`."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
