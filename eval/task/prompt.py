@@ -13,13 +13,15 @@ from eval.task.schema import Column, ForeignKey, Schema, Table
 # Schema first, question last: vLLM's prefix cache then holds the schema.
 TEMPLATE = "-- {dialect}\n{schema}\n-- {question}\n"
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Words that no database reads as a bare name.
+# Words that no database, or not SQLite, reads as a bare name.
 RESERVED = frozenset(
     """
-    all and as between by case check constraint create cross default delete distinct drop else end
-    except exists foreign from full group having in index inner insert intersect into is join left
-    like limit natural not null on or order outer primary references right select set table then to
-    union unique update using values when where with
+    add all alter and as autoincrement between by case cast check collate commit constraint create
+    cross current_date current_time current_timestamp default deferrable delete distinct drop else
+    end escape except exists foreign from full group having in index inner insert intersect into is
+    isnull join left like limit natural not nothing notnull null on or order outer primary raise
+    references returning right select set table then to transaction union unique update using values
+    when where with
     """.split()
 )
 FENCE = re.compile(r"```(?:\w+)?[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)

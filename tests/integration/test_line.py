@@ -80,7 +80,7 @@ def test_a_half_written_bundle_is_ignored_with_one_line_and_the_old_one_serves(l
     assert refused["still_serving"] == before
 
 
-ONE_AT_A_TIME = ("batch_size=1", "device_batch_size=1", "max_examples=20")
+SMALL_STEPS = ("batch_tokens=1024", "device_tokens=1024", "max_examples=20")
 
 
 class Asker(threading.Thread):
@@ -115,7 +115,7 @@ def test_a_version_trained_and_published_while_serving_takes_over_without_a_fail
     for asker in askers:
         asker.start()
     try:
-        done = train(live, tmp_path, "alias=spider", "max_steps=5", *ONE_AT_A_TIME)
+        done = train(live, tmp_path, "alias=spider", "max_steps=5", *SMALL_STEPS)
         assert done.returncode == 0, done.stderr
         new = live.active("spider")
         assert new != old

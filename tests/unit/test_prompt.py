@@ -1,5 +1,8 @@
 """Prompts, to the letter, and how SQL is taken out of a completion."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -237,3 +240,12 @@ def test_extraction_never_raises_and_is_stable(text: str) -> None:
     sql = extract_sql(text)
     assert sql == sql.strip() and not sql.endswith(";")
     assert sql in text
+
+
+def test_every_word_that_sqlite_refuses_as_a_bare_table_is_quoted() -> None:
+    words = "abort add all begin cast commit do each end escape if index key no order raise \
+        select table temp to transaction user values view when with without".split()
+    with closing(sqlite3.connect(":memory:")) as db:
+        for word in words:
+            db.execute(f'CREATE TABLE "{word}" (a)')
+            db.execute(f"SELECT a FROM {quote(word)}")

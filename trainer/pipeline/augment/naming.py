@@ -15,14 +15,6 @@ PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 # Endings that are written on to a word without a mark: `driverid`, `countrycode`.
 GLUED = ("id", "name", "code", "date", "number", "type")
 
-# Words that SQLite refuses as a bare name though other databases read them (tried one by one).
-RESERVED_IN_SQLITE = frozenset(
-    """
-    add alter autoincrement cast collate commit current_date current_time current_timestamp
-    deferrable escape isnull nothing notnull raise returning transaction
-    """.split()
-)
-
 IRREGULAR = {
     "person": "people",
     "child": "children",
@@ -217,7 +209,7 @@ def usual_joint(names: Iterable[str]) -> str:
 
 def is_plain(name: str) -> bool:
     """True where `name` needs no quotes."""
-    return bool(PLAIN.fullmatch(name)) and name.lower() not in RESERVED | RESERVED_IN_SQLITE
+    return bool(PLAIN.fullmatch(name)) and name.lower() not in RESERVED
 
 
 def snake(words: Iterable[str]) -> Name:
