@@ -7,18 +7,20 @@ print(adapter.name)
 """
 
 import hashlib
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.task.base_model import BASE_MODEL
+from eval.task.base_model import BASE_MODEL, resolve_base_model
 from eval.task.bundle import Bundle, default_store
 from trainer.config import RecipeError
+from trainer.pipeline.api import to_stderr
 from trainer.pipeline.corpus import COLUMNS, Corpus
 from trainer.recipe import config_from
-from trainer.run import Prepared, Run, finish, train_adapter
+from trainer.run import RESULT, Prepared, Run, expect_writable, train_prepared
 
 IDS, MASK = "input_ids", "completion_mask"
 GIVEN = "python"  # what a manifest names rows that came from memory
@@ -70,13 +72,16 @@ def train_lora_model(
         config,
         Path(store) if store else default_store(),
         Path(runs) / f"{alias}-{config.digest}",
-        say=lambda text: print(text, file=sys.stderr),  # noqa: T201 - a notebook's user reads it
+        say=to_stderr,
         progress=sys.stderr.isatty(),
     )
-    prepared = _prepared(run, dataset)
-    model, result = train_adapter(run, prepared)
-    bundle = finish(run, prepared, model, result)
-    return TrainedAdapter(f"{alias}@{bundle.short}", bundle, result.loss, result.tokens_per_second)
+    expect_writable(run.folder)
+    bundle = train_prepared(run, _prepared(run, dataset))
+    assert bundle is not None  # a notebook is one process
+    result = json.loads((run.folder / RESULT).read_text(encoding="utf-8"))
+    return TrainedAdapter(
+        f"{alias}@{bundle.short}", bundle, result["loss"], result["tokens_per_second"]
+    )
 
 
 def _expect_tokens(dataset: Any) -> None:
@@ -98,12 +103,8 @@ def _digest(dataset: Any) -> str:
 
 
 def _prepared(run: Run, dataset: Any) -> Prepared:
-    from eval.task.base_model import resolve_base_model
-    from trainer.run import expect_writable
     from trainer.tuning.model import load_tokenizer
 
-    expect_writable(run.folder)
-    expect_writable(run.store)
     base = resolve_base_model(run.config.base_model, run.say)
     source = {"name": GIVEN, "sha256": "", "examples": len(dataset)}
     corpus = Corpus(dataset.select_columns(list(COLUMNS)), (source,), ())

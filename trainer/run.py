@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.task.base_model import cache_folder, resolve_base_model, weights_sha256
-from eval.task.bundle import Bundle, publish
+from eval.task.bundle import Bundle, BundleError, publish, read_bundle
 from trainer.config import RecipeError, TrainConfig
 from trainer.pipeline.corpus import Corpus
 from trainer.pipeline.row import Stage
 
 if TYPE_CHECKING:
     from trainer.tuning.sft import TrainResult
+
+STAGED, RESULT = "bundle", "result.json"
 
 Say = Callable[[str], None]
 
@@ -69,11 +71,35 @@ def train_and_publish(run: Run) -> Bundle | None:
         OSError: a folder can't be written.
     """
     expect_writable(run.folder)
-    prepared = prepare(run)
+    return train_prepared(run, prepare(run))
+
+
+def train_prepared(run: Run, prepared: Prepared) -> Bundle | None:
+    """`train_and_publish` on data that is prepared; trains nothing that was trained before.
+
+    Raises:
+        RecipeError: the device's memory does not suffice, or the recipe doesn't fit the base.
+        OSError: a folder can't be written.
+    """
     if run.is_first:
         expect_writable(run.store)
+    if done := trained_before(run, prepared):
+        return publish(done.folder, run.store, run.config.alias) if run.is_first else None
     model, result = train_adapter(run, prepared)
     return finish(run, prepared, model, result) if run.is_first else None
+
+
+def trained_before(run: Run, prepared: Prepared) -> Bundle | None:
+    """The bundle of a run that came to its end, if it was trained on the same data."""
+    staged = run.folder / STAGED
+    try:
+        bundle = read_bundle(staged) if (run.folder / RESULT).is_file() else None
+    except BundleError:
+        return None
+    if bundle is None or bundle.manifest.data != list(prepared.corpus.sources):
+        return None
+    run.say(f"trained before: {run.config.alias}@{bundle.short}; delete {run.folder} to train anew")
+    return bundle
 
 
 def finish(run: Run, prepared: Prepared, model: Any, result: "TrainResult") -> Bundle:
@@ -85,7 +111,7 @@ def finish(run: Run, prepared: Prepared, model: Any, result: "TrainResult") -> B
     from trainer.fingerprint import write_fingerprint
     from trainer.publish import stage_bundle
 
-    staging = run.folder / "bundle"
+    staging = run.folder / STAGED
     stage_bundle(
         staging,
         model=model,
@@ -105,10 +131,10 @@ def finish(run: Run, prepared: Prepared, model: Any, result: "TrainResult") -> B
         "wall_seconds": time.monotonic() - run.started,
         "dropped": dict(prepared.corpus.dropped),
     }
-    (run.folder / "result.json").write_text(json.dumps(record, indent=1) + "\n")
+    (run.folder / RESULT).write_text(json.dumps(record, indent=1) + "\n")
     run.say(
         f"published {record['model']}: {result.steps} steps, loss {result.loss:.3f}, "
-        f"{result.tokens_per_second:,.0f} tokens/s; {run.folder / 'result.json'}"
+        f"{result.tokens_per_second:,.0f} tokens/s; {run.folder / RESULT}"
     )
     return bundle
 
