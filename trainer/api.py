@@ -17,6 +17,7 @@ from typing import Any
 from eval.task.base_model import BASE_MODEL, resolve_base_model
 from eval.task.bundle import Bundle, default_store
 from trainer.config import RecipeError
+from trainer.faults import expect_base, loading
 from trainer.pipeline.api import to_stderr
 from trainer.pipeline.corpus import COLUMNS, Corpus
 from trainer.recipe import config_from
@@ -106,6 +107,9 @@ def _prepared(run: Run, dataset: Any) -> Prepared:
     from trainer.tuning.model import load_tokenizer
 
     base = resolve_base_model(run.config.base_model, run.say)
+    expect_base(base)
+    with loading(base):
+        tokenizer = load_tokenizer(base)
     source = {"name": GIVEN, "sha256": "", "examples": len(dataset)}
     corpus = Corpus(dataset.select_columns(list(COLUMNS)), (source,), ())
-    return Prepared(base, load_tokenizer(base), corpus, dataset.select_columns([IDS, MASK]))
+    return Prepared(base, tokenizer, corpus, dataset.select_columns([IDS, MASK]))

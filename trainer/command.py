@@ -15,10 +15,16 @@ from eval.task.base_model import BaseModelError
 from eval.task.bundle import BundleError
 from eval.task.sqlite_judge import JudgeError
 from trainer.config import RecipeError
+from trainer.faults import DiskError
 from trainer.pipeline.source import DataError
 from trainer.tuning.dev_set import DevSetError
+from trainer.tuning.early_stopping import StoppingError
+from trainer.tuning.weights import WeightsError
 
-MISTAKES = (BaseModelError, BundleError, DataError, DevSetError, JudgeError, RecipeError)
+MISTAKES = (
+    *(BaseModelError, BundleError, DataError, DevSetError, DiskError),
+    *(JudgeError, RecipeError, StoppingError, WeightsError),
+)
 
 Config = TypeVar("Config")
 

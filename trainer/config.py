@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from eval.task.base_model import BASE_MODEL
-from eval.task.bundle import ALIAS
+from eval.task.bundle import ALIAS, BASE
 from eval.task.prompt import TEMPLATE, PromptFormat
 
 # The ranks that vLLM has kernels for; a rank between two is served at the next higher one.
@@ -37,6 +37,10 @@ BELOW_ONE = ("dropout", "warmup_ratio", "adam_beta2", "ema_decay")
 SHARES = ("balance", "dense_share", "save_share")
 
 Names = Literal["written", "full", "qualified"]
+# Those of transformers that need no settings of their own.
+Scheduler = Literal[
+    "cosine", "linear", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
+]
 
 
 class RecipeError(ValueError):
@@ -96,7 +100,7 @@ class TrainConfig:
     dequantise: Literal["auto", "always", "never"] = "auto"
     dense_share: float = 0.0
     learning_rate: float = 1e-3
-    scheduler: str = "cosine"
+    scheduler: Scheduler = "cosine"
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
@@ -119,6 +123,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not ALIAS.fullmatch(self.alias):
             raise RecipeError(f"alias: {self.alias[:80]!r} must match {ALIAS.pattern}")
+        if self.alias == BASE:
+            raise RecipeError(f"alias: {BASE!r} is the base model's own name; choose another")
         if not self.data:
             raise RecipeError("data: name at least one file, hub id, or 'samples'")
         if not 1 <= self.rank <= MAX_RANK:

@@ -6,6 +6,7 @@ what transformers, PEFT, safetensors and PyTorch raise, and nothing of the comma
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,8 @@ from trainer.config import ALL_LINEAR, RecipeError, TrainConfig
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 HUB = "check the id, set HF_TOKEN or HF_ENDPOINT, or give the folder of a download"
-# safetensors and huggingface's Rust parts put errno at the end of the message.
-RUST_ERRNO = re.compile(r"\(os error (\d+)\)")
+# safetensors, and `shutil.copytree` in its list of failures, tell errno in their text only.
+ERRNO = re.compile(r"(?:\(os error |\[Errno )(\d+)")
 # PyTorch's zip writer, in which optimiser states are kept, tells no errno.
 TORCH_WRITER = ("PytorchStreamWriter", "inline_container", "unexpected pos", "iostream")
 MAX_CHARS = 200
@@ -121,9 +122,9 @@ def writing(folder: Path) -> Iterator[None]:
 
 def _disk_reason(error: Exception) -> str | None:
     """What the operating system said; None where `error` is of another kind."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, shutil.Error):
         return os.strerror(error.errno) if error.errno else None
-    if found := RUST_ERRNO.search(str(error)):
+    if found := ERRNO.search(str(error)):
         return os.strerror(int(found[1]))
     if type(error) is RuntimeError and any(mark in str(error) for mark in TORCH_WRITER):
         return "the disk is full, or a limit on file sizes is reached"

@@ -1,5 +1,6 @@
 """A recipe from YAML, with `key=value` overrides; mistakes are named by key."""
 
+import reprlib
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.config import RecipeError, TrainConfig
+
+MAX_BYTES = 1 << 20
 
 # What PEFT can train but the engine doesn't serve (vLLM 0.26 to 0.33), or serves as if it were not
 # there.
@@ -27,11 +30,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         RecipeError: the file can't be read, a key is unknown or missing, a value is of wrong type.
     """
-    import yaml
-
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
+        raise RecipeError(f"{path}: over {MAX_BYTES:,} bytes; is it a recipe?")
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        record = _parsed(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: can't be read: {error.strerror}") from error
+    except ValueError as error:  # not UTF-8, or not YAML
         raise RecipeError(f"{path}: can't be read: {error}") from error
     if not isinstance(record, dict):
         raise RecipeError(f"{path}: must hold keys and values")
@@ -40,10 +45,22 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         if not equals:
             raise RecipeError(f"{override!r}: overrides are written key=value")
         try:
-            record[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            record[key] = _parsed(value)
+        except ValueError as error:
             raise RecipeError(f"{key}: {value!r} is not YAML") from error
     return config_from(record)
+
+
+def _parsed(text: str) -> Any:
+    """YAML's plain values. Raises ValueError where `text` is not YAML, or nested too deeply."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def config_from(record: Mapping[str, Any]) -> TrainConfig:
@@ -83,7 +100,8 @@ def _coerce(key: str, value: object, hint: Any) -> object:
             pass
     elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    raise RecipeError(f"{key}: must be {hint.__name__}, is {value!r}")
+    # Aliases make a short text a value of endless size, and `repr` writes it all out.
+    raise RecipeError(f"{key}: must be {hint.__name__}, is {reprlib.repr(value)[:80]}")
 
 
 def _texts(key: str, value: object) -> dict[str, str]:

@@ -16,6 +16,14 @@ from typing import TYPE_CHECKING, Any
 from eval.task.base_model import cache_folder, resolve_base_model, weights_sha256
 from eval.task.bundle import Bundle, BundleError, publish, read_bundle
 from trainer.config import RecipeError, TrainConfig
+from trainer.faults import (
+    expect_base,
+    expect_reporters,
+    expect_targets,
+    is_out_of_memory,
+    loading,
+    writing,
+)
 from trainer.pipeline.corpus import Corpus
 from trainer.pipeline.row import Stage
 
@@ -68,8 +76,9 @@ def train_and_publish(run: Run) -> Bundle | None:
 
     Raises:
         RecipeError, DataError, BaseModelError: the recipe, its data or its base can't be used.
-        OSError: a folder can't be written.
+        OSError, DiskError: a folder can't be written.
     """
+    expect_reporters(run.config)
     expect_writable(run.folder)
     return train_prepared(run, prepare(run))
 
@@ -106,23 +115,25 @@ def finish(run: Run, prepared: Prepared, model: Any, result: "TrainResult") -> B
     """Stage, fingerprint and publish a trained model, and write `folder/result.json`.
 
     Raises:
-        OSError: a folder can't be written.
+        DiskError: a folder can't be written.
     """
     from trainer.fingerprint import write_fingerprint
     from trainer.publish import stage_bundle
 
     staging = run.folder / STAGED
-    stage_bundle(
-        staging,
-        model=model,
-        tokenizer=prepared.tokenizer,
-        config=run.config,
-        corpus=prepared.corpus,
-        result=result,
-        base_sha256=weights_sha256(prepared.base) if isinstance(prepared.base, Path) else "",
-    )
-    write_fingerprint(staging, prepared.base)
-    bundle = publish(staging, run.store, run.config.alias)
+    with writing(run.folder):
+        stage_bundle(
+            staging,
+            model=model,
+            tokenizer=prepared.tokenizer,
+            config=run.config,
+            corpus=prepared.corpus,
+            result=result,
+            base_sha256=weights_sha256(prepared.base) if isinstance(prepared.base, Path) else "",
+        )
+        write_fingerprint(staging, prepared.base)
+    with writing(run.store):
+        bundle = publish(staging, run.store, run.config.alias)
     record = {
         "model": f"{run.config.alias}@{bundle.short}",
         "digest": bundle.digest,
@@ -161,7 +172,9 @@ def _prepare(run: Run) -> Prepared:
     options: dict[str, Any] = {"cache": cache, "say": run.say, "progress": run.progress}
     corpus = run_pipeline(sources_of(config), stages_of(config), **options)
     base = resolve_base_model(config.base_model, run.say)
-    tokenizer = load_tokenizer(base)
+    expect_base(base)
+    with loading(base):
+        tokenizer = load_tokenizer(base)
     tokens = tokenise(corpus.rows(), tokenizer, config.prompt_format, config.max_length, **options)
     corpus = corpus.after(tokens.report, tokens.dropped)
     if run.is_first:
@@ -223,17 +236,35 @@ def train_adapter(run: Run, prepared: Prepared) -> tuple[Any, "TrainResult"]:
     """The trained PEFT model, with the weights to publish, and what was done.
 
     Raises:
-        RecipeError: the device's memory does not suffice; the message names the knob.
+        RecipeError: the device's memory does not suffice, or the model has not the
+            `target_modules`; the message names the knob.
+        BaseModelError: the base can't be read.
+        DiskError: a checkpoint can't be written.
     """
-    import torch
+    try:
+        return _train_adapter(run, prepared)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        from transformers import AutoConfig
 
+        from trainer.tuning.memory import out_of_memory, shape_of
+        from trainer.tuning.model import device_bytes
+
+        shape = shape_of(AutoConfig.from_pretrained(prepared.base))
+        raise RecipeError(out_of_memory(run.config, str(error), shape, device_bytes())) from error
+
+
+def _train_adapter(run: Run, prepared: Prepared) -> tuple[Any, "TrainResult"]:
     from trainer.tuning.model import load_base
     from trainer.tuning.sft import train
     from trainer.tuning.watch import watchers
 
-    model, _ = load_base(prepared.base, run.config)
+    with loading(prepared.base):
+        model, _ = load_base(prepared.base, run.config)
+    expect_targets(model, run.config)
     watching = watchers(run, prepared)
-    try:
+    with writing(run.folder):
         model, result = train(
             model,
             prepared.tokenizer,
@@ -243,13 +274,7 @@ def train_adapter(run: Run, prepared: Prepared) -> tuple[Any, "TrainResult"]:
             say=run.say,
             callbacks=watching.callbacks,
         )
-    except torch.OutOfMemoryError as error:
-        from trainer.tuning.memory import out_of_memory, shape_of
-        from trainer.tuning.model import device_bytes
-
-        told = out_of_memory(run.config, str(error), shape_of(model.config), device_bytes())
-        raise RecipeError(told) from error
-    return watching.choose(model), result
+        return watching.choose(model), result
 
 
 def dry(run: Run) -> str:

@@ -298,6 +298,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write in one step: a reader sees the old file or the new one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    _fsync(draft)
-    draft.replace(path)
+    try:
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        draft.write_text(text, encoding="utf-8")
+        _fsync(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

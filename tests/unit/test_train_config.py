@@ -136,6 +136,7 @@ def test_values_become_the_type_of_their_field(
         ("save_share: 2", "save_share: must be from 0 to 1"),
         ("ema_decay: 1", "ema_decay: must be at least 0 and below 1"),
         ("dense_share: 0.5\ndequantise: never", "dense_share: needs the base held dequantised"),
+        ("scheduler: greedy", "scheduler: must be one of cosine"),
         ("names: short", "names: must be one of written, full"),
         ("names: [full]", "names: must be one of"),
         ("data: []", "data: name at least one"),
@@ -167,6 +168,13 @@ def test_an_error_names_the_key(line: str, message: str, recipe: Path) -> None:
         ("alias: Spider", "alias: 'Spider' must match"),
         ("alias: ../x", "alias: '../x' must match"),
         ("alias: ''", "alias: '' must match"),
+        ("alias: base", "alias: 'base' is the base model's own name"),
+        ("alias: " + "[" * 5000, "can't be read: nested too deeply"),
+        ("seed: 1" + "0" * 5000, "can't be read: Exceeds the limit"),
+        ("since: 2026-13-45", "can't be read: month must be in 1..12"),
+        ("alias: &again [*again]", r"alias: must be str, is \["),
+        ("columns: &again {sql: *again}\nalias: mine", "columns: must be names and texts"),
+        ("alias: mine\ndata: [" + "a.jsonl, " * 150_000 + "]", "over 1,048,576 bytes"),
     ],
 )
 def test_what_is_no_recipe(text: str, message: str, recipe: Path) -> None:
@@ -182,6 +190,13 @@ def test_a_file_that_can_not_be_read(tmp_path: Path, recipe: Path) -> None:
     recipe.write_bytes(b"alias: \xff")
     with pytest.raises(RecipeError, match="can't be read"):
         load_recipe(recipe)
+
+
+def test_a_value_of_endless_size_is_not_written_out(recipe: Path) -> None:
+    levels = "".join(f"- &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]\n" for i in range(1, 12))
+    with pytest.raises(RecipeError, match="alias: must be str") as caught:
+        load(recipe, f"alias:\n- &l0 [x]\n{levels}")
+    assert len(str(caught.value)) < 1000
 
 
 def test_overrides_outrank_the_file_and_the_last_one_counts(recipe: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import TrainConfig
+from trainer.faults import expect_targets
 from trainer.tuning.memory import (
     GIB,
     estimate,
@@ -82,7 +83,7 @@ def count_parameters(config: TrainConfig, model_config: Any) -> Parameters:
     """Counted on the model itself, built without storage.
 
     Raises:
-        ValueError: none of `target_modules` is in the model.
+        RecipeError: one of `target_modules` is not in the model.
     """
     import torch
     from peft import get_peft_model
@@ -91,6 +92,7 @@ def count_parameters(config: TrainConfig, model_config: Any) -> Parameters:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(model_config)
         base = model.num_parameters()
+        expect_targets(model, config)
         adapted = get_peft_model(model, lora_config(config))
     return Parameters(base, sum(p.numel() for p in adapted.parameters() if p.requires_grad))
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from eval.task.base_model import BaseModelError
 from trainer.config import ALL_LINEAR, TrainConfig
 from trainer.tuning.memory import is_dequantised, shape_of
 
@@ -25,13 +26,20 @@ def device() -> str | int:
 
 
 def load_base(base: Path | str, config: TrainConfig) -> tuple[Any, Any]:
-    """The base model, quantised as the recipe says, and its tokenizer."""
+    """The base model, quantised as the recipe says, and its tokenizer.
+
+    Raises:
+        BaseModelError: it lacks weights, which transformers would make up.
+    """
     from transformers import AutoModelForCausalLM, set_seed
 
     from trainer.tuning.attention import register
 
     set_seed(config.seed)
-    model = AutoModelForCausalLM.from_pretrained(base, **_loading(config, register()))
+    options = {**_loading(config, register()), "output_loading_info": True}
+    model, found = AutoModelForCausalLM.from_pretrained(base, **options)
+    if missing := sorted(found["missing_keys"]):
+        raise BaseModelError(f"base_model: {base}: holds no weights of {missing[0]}")
     model.config.use_cache = False
     if config.quantisation == "nf4" and is_dequantised(
         config, shape_of(model.config), device_bytes()
