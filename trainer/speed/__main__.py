@@ -86,10 +86,11 @@ def _bench(data: Path, base_model: str, config: Any, tokens: int, dev_rows: int)
     from trainer.speed.sample import draw, load_rows
     from trainer.tuning.model import load_tokenizer
 
+    rows = load_rows(data)  # before the base, which may have to be fetched
     base = resolve_base_model(base_model, say)
     tokenizer = load_tokenizer(base)
     sample = draw(
-        load_rows(data),
+        rows,
         tokenizer,
         num_tokens=tokens,
         dev_rows=dev_rows,
