@@ -20,6 +20,8 @@ from typing import TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from eval.task.cores import num_cores
+
 # Address space of one worker: an item that asks for more is lost, not the machine.
 WORKER_BYTES = 4 << 30
 # How often a worker looks whether its parent is still there.
@@ -83,14 +85,6 @@ def run_chunks(
         [next(retried) for _ in chunk] if isinstance(found, Lost) else found
         for chunk, found in zip(chunks, whole, strict=True)
     ]
-
-
-def num_cores() -> int:
-    """How many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 def _run(

@@ -19,11 +19,11 @@ import typer
 
 from eval.task.base_model import resolve_base_model
 from eval.task.bundle import Bundle, put_evidence, read_bundle
+from eval.task.cores import num_cores
 from eval.task.figure import Figure, hardware, versions, write_figure
 from eval.task.sqlite_judge import JudgeError
 from trainer.command import command
 from trainer.config import TrainConfig
-from trainer.cores import num_cores
 from trainer.paired import Mean, mcnemar_p, ratio
 from trainer.pipeline.clean import Clean
 from trainer.pipeline.load import load_source

@@ -6,9 +6,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from eval.task.cores import num_cores
 from eval.task.dialect import resolve_dialect
 from eval.task.prompt import PromptFormat
-from trainer.cores import num_cores
 from trainer.pipeline.row import Row
 from trainer.tuning.accuracy import Accuracy, execution_accuracy
 from trainer.tuning.generate import generate, merged

@@ -20,10 +20,10 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from eval.task.bundle import read_bundle, sha256_file
+from eval.task.cores import num_cores
 from eval.task.prompt import PromptFormat, extract_sql
 from trainer.command import command, configured, expect_numbers
 from trainer.config import RecipeError
-from trainer.cores import num_cores
 from trainer.pipeline.load import load_source
 from trainer.pipeline.row import Row
 from trainer.tuning.accuracy import judge

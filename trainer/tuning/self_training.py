@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from statistics import median_high
 from typing import Any
 
+from eval.task.cores import num_cores
 from eval.task.prompt import PromptFormat, extract_sql
 from eval.task.sql import check_sql
-from trainer.cores import num_cores
 from trainer.pipeline.row import Row, Tick
 from trainer.tuning.accuracy import judge
 from trainer.tuning.dev_set import prompt_of

@@ -231,7 +231,7 @@ def last_checkpoint(run: Path) -> Path | None:
     for folder in sorted(folders, key=lambda p: -int(p.name.rpartition("-")[2])):
         if _is_whole(folder):
             return folder
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # another process may do so as well
     return None
 
 

@@ -15,11 +15,11 @@ from sqlite3 import Connection
 from typing import Literal, cast
 from zlib import crc32
 
-from eval.task.ordering import is_ordered, with_sort_keys
-from eval.task.rows import Row as Cells
+from eval.task.ordering import is_ordered
 from eval.task.rows import same_blocks, same_rows
 from eval.task.sql import SQLGLOT_FAILURES, check_sql, normalize_sql
 from eval.task.sqlite_judge import Answer, open_readonly, run_query
+from eval.task.ties import tied_blocks
 from trainer.pipeline.row import Row
 from trainer.pipeline.spelling import canonical_sql
 
@@ -145,29 +145,9 @@ def _difference(gold: Answer, found: Answer, row: Row) -> tuple[Fault, str]:
         return "values", "other values"
     if not is_ordered(row.sql) or same_rows(gold.rows, found.rows, ordered=True):
         return "", ""
-    in_blocks = same_blocks(gold.rows, found.rows, _tied_blocks(row, gold))
+    blocks = tied_blocks(row.sql, gold, lambda sql: _gold_answer(row.database, sql))
+    in_blocks = same_blocks(gold.rows, found.rows, blocks)
     return ("", "") if in_blocks else ("order", "another order")
-
-
-def _tied_blocks(row: Row, gold: Answer) -> list[int]:
-    """For each row of the gold's answer the number of the block of rows it ties with.
-
-    As `eval.ties.tied_blocks`: the keys are read from the query, run with them as more columns.
-    """
-    apart = list(range(len(gold.rows)))
-    keyed = with_sort_keys(row.sql)
-    if keyed is None:
-        return apart
-    rows = _gold_answer(row.database, keyed.sql).rows if keyed.num_added else gold.rows
-    blocks: list[int] = []
-    before: list[object] = []
-    for cells in rows:
-        keys = [cells[place] for place in keyed.places]
-        blocks.append(blocks[-1] + (keys != before) if blocks else 0)
-        before = keys
-    shown: list[Cells] = [cells[: len(cells) - keyed.num_added] for cells in rows]
-    # With its keys the query may run by another plan, in which tied rows stand in another order.
-    return blocks if same_blocks(gold.rows, shown, blocks) else apart
 
 
 def serve() -> None:

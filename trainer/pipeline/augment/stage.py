@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from eval.task.cores import num_cores
 from eval.task.dialect import DialectError, resolve_dialect
 from eval.task.sql import check_sql
-from trainer.cores import num_cores
 from trainer.pipeline.augment.distract import distract
 from trainer.pipeline.augment.literals import literals
 from trainer.pipeline.augment.pool import Pool, make_pool

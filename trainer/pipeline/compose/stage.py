@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from itertools import count
 from typing import Any
 
-from trainer.cores import num_cores
+from eval.task.cores import num_cores
 from trainer.pipeline.compose.catalogue import Catalogue
 from trainer.pipeline.compose.templates import Template, induce, shape_of
 from trainer.pipeline.compose.worker import SOURCE, Job, Span, Subject, workers
