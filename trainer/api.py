@@ -17,11 +17,11 @@ from typing import Any
 from eval.task.base_model import BASE_MODEL, resolve_base_model
 from eval.task.bundle import Bundle, default_store
 from trainer.config import RecipeError
-from trainer.faults import expect_base, loading
+from trainer.faults import expect_base, expect_writable, loading
 from trainer.pipeline.api import to_stderr
 from trainer.pipeline.corpus import COLUMNS, Corpus
 from trainer.recipe import config_from
-from trainer.run import RESULT, Prepared, Run, expect_writable, train_prepared
+from trainer.run import RESULT, Prepared, Run, train_prepared
 
 IDS, MASK = "input_ids", "completion_mask"
 GIVEN = "python"  # what a manifest names rows that came from memory

@@ -57,14 +57,16 @@ class TrainConfig:
     file, which runs the gold queries where `execute` says so, in `databases`. Nothing of the files
     in `held_out` is trained on, nor the databases that `without` names. `balance` (0 to 1) evens
     out the shapes of queries, `compose` adds so many pairs made from templates, `augment` names the
-    kinds of change that make `copies` of each row (`composed_copies` of a composed one). `names` is
-    how gold SQL is spelled: as written; in the schema's spelling, with `table.column` in joins only
-    (full) or everywhere (qualified).
+    kinds of change that make `copies` of each row (`composed_copies` of a composed one). `hints`
+    names after each question the cells of its database that it mentions; for sweeps only, since a
+    server gives no hints. `names` is how gold SQL is spelled: as written; in the schema's spelling,
+    with `table.column` in joins only (full) or everywhere (qualified).
 
     Training. `batch_tokens` is the effective batch size in tokens of prompt and completion:
     `device_tokens` (one pass of one device) × accumulation × devices. `dequantise` holds the NF4
-    base in 16 bits, the same numbers: faster, more memory. The last `dense_share` of the steps runs
-    on the base as it will be served, not quantised. `ema_decay` above 0 publishes a moving average
+    base in 16 bits, the same numbers: faster, more memory. `deterministic` makes GPUs of one kind
+    give the same weights at every run. The last `dense_share` of the steps runs on the base as it
+    will be served, not quantised. `ema_decay` above 0 publishes a moving average
     of the weights. With `dev`, every `check_every` (steps, or a share of them) the adapter answers
     `dev_examples` of its questions; the best is kept, and after `patience` rounds without a gain
     the run ends.
@@ -86,6 +88,7 @@ class TrainConfig:
     balance: float = 0.0
     max_per_database: int = 0
     compose: int = 0
+    hints: bool = False
     augment: tuple[str, ...] = ()
     copies: int = 0
     composed_copies: int = 0
@@ -112,6 +115,7 @@ class TrainConfig:
     device_tokens: int = 16_384
     gradient_checkpointing: Literal["auto", "always", "never"] = "auto"
     compile: Literal["auto", "always", "never"] = "auto"
+    deterministic: bool = True
     save_share: float = 0.1
     dev: str = ""
     dev_examples: int = 200
@@ -163,6 +167,13 @@ class TrainConfig:
             raise RecipeError(
                 "copies: go with augment, which names the kinds of change, or neither"
             )
+        if self.hints and self.augment:
+            raise RecipeError(
+                "hints: don't go with augment, whose copies have other names and values than the "
+                "database; set augment: [] and copies: 0"
+            )
+        if self.hints and self.dev:
+            raise RecipeError("hints: don't go with dev, whose questions are asked without them")
         if self.patience and not self.dev:
             raise RecipeError("patience: needs dev, a file of questions to measure on")
         if self.dense_share and self.dequantise == "never":

@@ -7,6 +7,7 @@ what transformers, PEFT, safetensors and PyTorch raise, and nothing of the comma
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,26 @@ MAX_CHARS = 200
 
 class DiskError(RuntimeError):
     """A folder that can't be written any more; the message names it and what helps."""
+
+
+def expect_publishable(config: TrainConfig) -> None:
+    """Raises RecipeError for `hints`: a server asks without them, other than was trained."""
+    if config.hints:
+        raise RecipeError(
+            "hints: a server gives none, so an adapter that was trained on them is not published; "
+            "set hints: false, or measure them by python -m trainer.sweep"
+        )
+
+
+def expect_writable(folder: Path) -> None:
+    """Make `folder` if need be, and write to it: better now than after an hour of training.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-"):
+        pass
 
 
 def expect_base(base: Path | str) -> None:

@@ -6,7 +6,6 @@ prepares the data, writes and publishes. Knows nothing of the command line.
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -18,8 +17,10 @@ from eval.task.bundle import Bundle, BundleError, publish, read_bundle
 from trainer.config import RecipeError, TrainConfig
 from trainer.faults import (
     expect_base,
+    expect_publishable,
     expect_reporters,
     expect_targets,
+    expect_writable,
     is_out_of_memory,
     loading,
     writing,
@@ -78,6 +79,7 @@ def train_and_publish(run: Run) -> Bundle | None:
         RecipeError, DataError, BaseModelError: the recipe, its data or its base can't be used.
         OSError, DiskError: a folder can't be written.
     """
+    expect_publishable(run.config)
     expect_reporters(run.config)
     expect_writable(run.folder)
     return train_prepared(run, prepare(run))
@@ -87,9 +89,11 @@ def train_prepared(run: Run, prepared: Prepared) -> Bundle | None:
     """`train_and_publish` on data that is prepared; trains nothing that was trained before.
 
     Raises:
-        RecipeError: the device's memory does not suffice, or the recipe doesn't fit the base.
+        RecipeError: the device's memory does not suffice, or the recipe doesn't fit the base, or
+            its adapter could not be served.
         OSError: a folder can't be written.
     """
+    expect_publishable(run.config)
     if run.is_first:
         expect_writable(run.store)
     if done := trained_before(run, prepared):
@@ -202,12 +206,13 @@ def sources_of(config: TrainConfig) -> list[Any]:
 
 def stages_of(config: TrainConfig) -> tuple[Stage, ...]:
     """What a recipe does to its rows, in order: poisoning is looked for in what was written,
-    before cleaning takes comments away; copies are made of what is left."""
+    before cleaning takes comments away; hints or copies are made of what is left."""
     from trainer.pipeline.augment.stage import Augment
     from trainer.pipeline.balance import Balance
     from trainer.pipeline.clean import Clean
     from trainer.pipeline.compose.stage import Compose
     from trainer.pipeline.filters import Duplicates, Filter
+    from trainer.pipeline.hints import Hints
     from trainer.pipeline.leakage import Leakage
     from trainer.pipeline.poison import Poison
     from trainer.pipeline.without import Without
@@ -227,6 +232,8 @@ def stages_of(config: TrainConfig) -> tuple[Stage, ...]:
         stages.append(Balance(config.balance, config.max_per_database, seed))
     if config.compose:
         stages.append(Compose(config.compose, seed, names=config.names))
+    if config.hints:
+        stages.append(Hints())
     if config.augment:
         stages.append(Augment(config.augment, config.copies, seed, config.composed_copies))
     return tuple(stages)
@@ -288,6 +295,7 @@ def dry(run: Run) -> str:
     from trainer.tuning.dry_run import describe, sizes_of
     from trainer.tuning.model import device_bytes
 
+    expect_publishable(run.config)
     expect_writable(run.folder)
     prepared = prepare(run)
     return describe(
@@ -297,14 +305,3 @@ def dry(run: Run) -> str:
         total_bytes=device_bytes(),
         run=run.folder,
     )
-
-
-def expect_writable(folder: Path) -> None:
-    """Make `folder` if need be, and write to it: better now than after an hour of training.
-
-    Raises:
-        OSError: it can't be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-"):
-        pass

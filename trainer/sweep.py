@@ -135,7 +135,7 @@ def measure(
     load_weights(model, adapter)
     found = {}
     for each in questions:
-        started, rows = time.monotonic(), each.rows()
+        started, rows = time.monotonic(), asked(each, config)
         dev = DevSet(rows, config.prompt_format, tokenizer, batch_size=1024, merge=True)
         accuracy = dev.measure(model)
         judged = [(v, r) for v, r in zip(accuracy.verdicts, rows, strict=True) if v.is_judged]
@@ -152,6 +152,14 @@ def measure(
             "seconds": time.monotonic() - started,
         }
     return found
+
+
+def asked(questions: Questions, config: TrainConfig) -> list[Row]:
+    """The rows as a variant is asked them: with hints, where it was trained on them."""
+    from trainer.pipeline.hints import Hints
+
+    rows = questions.rows()
+    return Hints()(rows, lambda _: None).rows if config.hints else rows
 
 
 def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:

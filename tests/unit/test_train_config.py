@@ -129,6 +129,9 @@ def test_values_become_the_type_of_their_field(
         ("columns: {question: 1}", "columns: must be names and texts"),
         ("augment: [shuffle]", "copies: go with augment"),
         ("copies: 2", "copies: go with augment"),
+        ("hints: 1", "hints: must be bool, is 1"),
+        ("hints: true\naugment: [shuffle]\ncopies: 2", "hints: don't go with augment"),
+        ("hints: true\ndev: dev.jsonl", "hints: don't go with dev"),
         ("patience: 2", "patience: needs dev"),
         ("dev_examples: -1", "dev_examples: "),
         ("check_every: 0", "check_every: must be positive"),
@@ -247,11 +250,13 @@ def test_the_digest_depends_on_every_field() -> None:
         "batch_tokens": 2 * base.batch_tokens,
         "device_tokens": base.device_tokens // 2,
     }
-    digests = {base.digest}
+    bare = TrainConfig("mine")
+    digests = {base.digest, bare.digest}
     for field in dataclasses.fields(TrainConfig):
-        value = changes.get(field.name) or _another(getattr(base, field.name))
-        digests.add(dataclasses.replace(base, **{field.name: value}).digest)
-    assert len(digests) == len(dataclasses.fields(TrainConfig)) + 1
+        changed = bare if field.name == "hints" else base  # hints go with neither augment nor dev
+        value = changes.get(field.name) or _another(getattr(changed, field.name))
+        digests.add(dataclasses.replace(changed, **{field.name: value}).digest)
+    assert len(digests) == len(dataclasses.fields(TrainConfig)) + 2
     assert all(len(digest) == 12 and int(digest, 16) >= 0 for digest in digests)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from eval.task.bundle import read_aliases
 from tests.unit.tiny import byte_tokenizer, llama
 from trainer.config import RecipeError, TrainConfig
 from trainer.faults import DiskError, expect_base, expect_targets, loading, writing
-from trainer.run import Run, dry, train_and_publish
+from trainer.pipeline.corpus import Corpus
+from trainer.run import Prepared, Run, dry, stages_of, train_and_publish, train_prepared
 
 CONFIG = {"max_examples": 2, "max_length": 2048, "device_tokens": 4096, "batch_tokens": 4096}
 
@@ -45,6 +47,28 @@ def test_a_dry_run_tells_the_cost_and_writes_no_checkpoint(tmp_path: Path, base:
     assert words == ["base", "adapter", "data", "steps", "memory", "time"]
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["data.html", "data.txt"]
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("publishing", [train_and_publish, dry])
+def test_hints_are_refused_before_the_data_is_read_where_a_bundle_is_wanted(
+    tmp_path: Path, publishing
+) -> None:
+    with pytest.raises(RecipeError, match=r"^hints: a server gives none"):
+        publishing(run_of(tmp_path, "/no/such/base", hints=True, data=("none.jsonl",)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hints_are_refused_for_rows_from_memory_too(tmp_path: Path) -> None:
+    prepared = Prepared("/no/such/base", None, Corpus([], (), ()), [])
+    with pytest.raises(RecipeError, match=r"^hints: a server gives none"):
+        train_prepared(run_of(tmp_path, "/no/such/base", hints=True), prepared)
+
+
+def test_hints_come_last_and_only_where_they_are_asked_for() -> None:
+    config = TrainConfig("tiny", compose=5)
+    plain = [stage.name for stage in stages_of(config)]
+    hinted = [stage.name for stage in stages_of(replace(config, hints=True))]
+    assert plain[-1] == "compose" and hinted == [*plain, "hints"]
 
 
 def test_out_of_memory_names_device_tokens_and_publishes_nothing(

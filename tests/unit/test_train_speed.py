@@ -163,6 +163,25 @@ def test_the_first_pair_is_made_even_when_it_is_late():
     assert [each.side for each in found] == [TRL, OURS]
 
 
+def test_more_epochs_of_ours_are_said():
+    course = replace(COURSE, our_epochs=3)
+    blocks = list(take(course, FakeBench(), is_late=lambda: False))
+    assert [block.side.name for block in blocks[:2]] == [
+        "trl, 32 examples a step", "ours, 8,192 tokens a step, 3 epochs"
+    ]  # fmt: skip
+    notes = figure_of("x", blocks, is_whole=True, context="").notes
+    assert "1 epoch by TRL, 3 by ours" in notes
+
+
+def test_a_block_of_several_epochs_counts_all_its_tokens(base):
+    config = TrainConfig("x", rank=4, max_length=256, compile="never")
+    bench = Bench(base, byte_tokenizer(), config, drawn())
+    once, twice = (bench.run(Side("ours", 512, epochs), 1e-3) for epochs in (1, 2))
+    assert twice.tokens == 2 * once.tokens
+    assert twice.steps > once.steps
+    assert twice.dev_loss != once.dev_loss
+
+
 def test_the_figure_is_the_median_ratio_of_the_pairs_with_their_range():
     blocks = [block(TRL, 100), block(OURS, 500), block(TRL, 50), block(OURS, 350)]
     blocks += [block(TRL, 100), block(OURS, 900), block(TRL, 100)]

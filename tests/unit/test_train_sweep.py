@@ -10,8 +10,9 @@ import yaml
 from typer.testing import CliRunner
 
 import trainer.sweep
-from trainer.config import RecipeError
-from trainer.sweep import Questions, load_sweep, main
+from tests.unit.planted import build_databases
+from trainer.config import RecipeError, TrainConfig
+from trainer.sweep import Questions, asked, load_sweep, main
 
 SWEEPS = Path(__file__).parents[2] / "trainer" / "sweeps"
 GOOD: dict[str, Any] = {
@@ -77,8 +78,20 @@ def test_questions_may_be_those_of_some_databases() -> None:
         Questions("own", "samples", ("moon",)).rows()
 
 
+def test_a_variant_with_hints_is_asked_with_hints(tmp_path: Path) -> None:
+    (tmp_path / "databases").mkdir()
+    build_databases(tmp_path / "databases")
+    record = {"id": "one", "db_id": "harbour", "question": "Ships of Malta?", "sql": "SELECT 1"}
+    (tmp_path / "own.jsonl").write_text(json.dumps(record))
+    questions = Questions("own", str(tmp_path / "own.jsonl"))
+    (row,) = asked(questions, TrainConfig("sweep"))
+    (hinted,) = asked(questions, TrainConfig("sweep", hints=True))
+    assert row.question == "Ships of Malta?"
+    assert hinted == row.with_(question="Ships of Malta? (ship.flag = 'Malta')")
+
+
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The variants that were trained, by a stand-in that trains nothing."""
     names: list[str] = []
 
@@ -100,17 +113,17 @@ def run(tmp_path: Path, *words: str) -> Any:
     return CliRunner().invoke(app, [str(written(tmp_path)), "--runs", str(runs), *words])
 
 
-def test_each_variant_is_measured_once_and_has_a_line(tmp_path: Path, asked) -> None:
+def test_each_variant_is_measured_once_and_has_a_line(tmp_path: Path, trained) -> None:
     line = "two: own 25.0 % ± 10.0, 50.0 % valid (n=4); 10 tokens, loss 1.000, 2 s"
     assert run(tmp_path, "--only", "two").stdout.splitlines() == [line]
     result = run(tmp_path)
-    assert asked == ["two", "one"]
+    assert trained == ["two", "one"]
     assert result.stdout.splitlines()[1] == line
     rows = (tmp_path / "runs" / "mine.jsonl").read_text().splitlines()
     assert [json.loads(row)["variant"] for row in rows] == ["two", "one"]
 
 
-def test_a_variant_that_is_not_there_is_refused_by_name(tmp_path: Path, asked) -> None:
+def test_a_variant_that_is_not_there_is_refused_by_name(tmp_path: Path, trained) -> None:
     result = run(tmp_path, "--only", "three")
-    assert (result.exit_code, asked) == (1, [])
+    assert (result.exit_code, trained) == (1, [])
     assert "--only three: no such variant; one, two" in result.stderr

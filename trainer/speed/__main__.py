@@ -50,6 +50,9 @@ def main(
     learning_rate: Annotated[
         list[float], typer.Option(help="Of both, for one pair each in turn.")
     ] = LEARNING_RATES,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Ours in a pair; TRL's is one. Speed does not depend on it.")
+    ] = 1,
     rank: Annotated[int, typer.Option(help="Of both; alpha is twice that.")] = 24,
     max_length: Annotated[int, typer.Option(help="Tokens of the longest example.")] = 1024,
     dev_rows: Annotated[int, typer.Option(help="Rows held out, whole databases.")] = 200,
@@ -74,7 +77,9 @@ def main(
             for size in batch_tokens
         ]
         results.mkdir(parents=True, exist_ok=True)
-        course = Course(tuple(trl_batch), tuple(batch_tokens), tuple(learning_rate), blocks, tokens)
+        course = Course(
+            tuple(trl_batch), tuple(batch_tokens), tuple(learning_rate), blocks, tokens, epochs
+        )
         bench = _bench(data, base_model, configs[0], tokens, dev_rows)
     except (RecipeError, DataError, BaseModelError, OSError) as error:
         fail(str(error))

@@ -21,14 +21,17 @@ Who = Literal["trl", "ours"]
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A trainer with its effective batch size: examples for TRL, tokens for ours."""
+    """A trainer with its effective batch size (examples for TRL, tokens for ours) and how often it
+    goes through the sample."""
 
     who: Who
     batch: int
+    epochs: int = 1
 
     @property
     def name(self) -> str:
-        return f"{self.who}, {self.batch:,} {'examples' if self.who == 'trl' else 'tokens'} a step"
+        name = f"{self.who}, {self.batch:,} {'examples' if self.who == 'trl' else 'tokens'} a step"
+        return name if self.epochs == 1 else f"{name}, {self.epochs} epochs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,9 @@ class Bench:
         on held-out rows, which would tell nothing then."""
         forget()
         sample = self.sample if num_tokens is None else self.sample.first(num_tokens)
-        config = replace(self.config, learning_rate=learning_rate, epochs=1.0, save_share=1.0)
+        config = replace(
+            self.config, learning_rate=learning_rate, epochs=side.epochs, save_share=1.0
+        )
         if side.who == "ours":
             config = replace(config, batch_tokens=side.batch, device_tokens=side.batch)
         trainers: dict[Who, Callable[..., tuple[Any, Block]]] = {
@@ -109,14 +114,14 @@ def train_trl(
         dtype=torch.bfloat16,
         device_map={"": device()},
     )
-    steps = -(-len(sample.train) // side.batch)
+    steps = side.epochs * -(-len(sample.train) // side.batch)
     warm_up = warm_up_steps(steps)
     clock = step_clock(warm_up)
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(
             output_dir=str(folder),
-            num_train_epochs=1,
+            num_train_epochs=side.epochs,
             per_device_train_batch_size=side.batch,
             learning_rate=config.learning_rate,
             max_length=config.max_length,
@@ -166,9 +171,9 @@ def _block(
         side=side,
         learning_rate=config.learning_rate,
         steps=steps,
-        tokens=sample.num_tokens,
+        tokens=side.epochs * sample.num_tokens,
         seconds=clock.seconds,
-        steady_tokens=sample.num_tokens - warm_up_tokens,
+        steady_tokens=side.epochs * sample.num_tokens - warm_up_tokens,
         steady_seconds=clock.steady_seconds,
         peak=peak(),
         dev_loss=None,

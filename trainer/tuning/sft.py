@@ -17,6 +17,7 @@ from trainer.config import RecipeError, TrainConfig
 from trainer.tuning.memory import is_checkpointed, shape_of
 from trainer.tuning.model import device_bytes, lora_config
 from trainer.tuning.packing import Packer, Plan, plan_batches
+from trainer.tuning.repeatable import repeatable
 
 STATE = "trainer_state.json"
 MIN_COMPILED_BATCHES = 500
@@ -186,7 +187,8 @@ def train(
     if checkpoint:
         say(f"going on from {checkpoint.name}")
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with repeatable(config.deterministic):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     seen = plan.batches[done * plan.per_step : trainer.state.global_step * plan.per_step]
     tokens = sum(lengths[number] for batch in seen for number in batch)
