@@ -123,6 +123,15 @@ def test_the_number_of_workers_changes_nothing(rows: list[Row], made: list[Row])
     assert stage.options == Compose(NUM_ROWS, seed=3).options
 
 
+def test_a_query_is_judged_alike_however_often_it_ran() -> None:
+    """Which process ran it before depends on the number of workers."""
+    counting = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 60000) "
+    with closing(sqlite3.connect(":memory:")) as db:  # each run takes a third of the steps
+        assert [first_row(db, counting + "SELECT COUNT(*) FROM n") for _ in range(4)] == [
+            (60_000,)
+        ] * 4
+
+
 def test_fewer_rows_are_the_first_of_more_and_another_seed_gives_others(
     rows: list[Row], made: list[Row]
 ) -> None:

@@ -136,7 +136,9 @@ def _targets(sums: Mapping[str, float], strength: float) -> dict[str, float]:
     capped: dict[str, float] = {}
     while True:
         free = {kind: n ** (1 - strength) for kind, n in sums.items() if kind not in capped}
-        scale = (sum(sums.values()) - sum(capped.values())) / (sum(free.values()) or 1)
+        # Exact: Python 3.12 rounds `sum` otherwise than 3.11.
+        left = math.fsum(sums.values()) - math.fsum(capped.values())
+        scale = left / (math.fsum(free.values()) or 1)
         wanted = {kind: scale * share for kind, share in free.items()}
         over = {kind: MAX_COPIES * sums[kind] for kind in free}
         over = {kind: most for kind, most in over.items() if wanted[kind] > most}

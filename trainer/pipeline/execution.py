@@ -1,16 +1,21 @@
-"""Runs gold queries on the SQLite files of their rows, and says whether two give the same rows.
+"""Runs queries on the SQLite files of their rows, and says whether two give the same rows.
 
 Knows nothing of stages; `eval.task.sqlite_judge` sees to it that a query can only read.
 """
 
 import sqlite3
+from contextlib import closing
+from itertools import count
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from eval.task.ordering import is_ordered
 from eval.task.rows import same_rows
 from eval.task.sqlite_judge import Answer, JudgeError, open_readonly, run_query
 from trainer.pipeline.row import Row
+
+_RUN_NUMBERS = count()
 
 
 def can_run(row: Row) -> bool:
@@ -53,3 +58,25 @@ def same_answers(one: Answer, other: Answer, sql: str) -> bool:
     """True if both queries ran and gave the same rows, in the same order if `sql` asks for one."""
     ran = one.error is None and other.error is None
     return ran and same_rows(one.rows, other.rows, ordered=is_ordered(sql))
+
+
+def rows_within(
+    db: sqlite3.Connection, sql: str, *, max_steps: int, max_rows: int
+) -> list[tuple[Any, ...]] | None:
+    """The first `max_rows` rows of `sql`; None where it fails or takes over `max_steps` steps of
+    SQLite's virtual machine.
+
+    Unlike a time, steps are the same on every machine. They are those of this run alone, whatever
+    ran on `db` before.
+    """
+    # SQLite adds up the steps of a prepared statement over its runs, and Python keeps statements
+    # by their text: a text of its own starts each run at zero.
+    text = f"/* run {next(_RUN_NUMBERS)} */ {sql}"
+    db.set_progress_handler(lambda: 1, max_steps)
+    try:
+        with closing(db.execute(text)) as cursor:
+            return cursor.fetchmany(max_rows)
+    except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError):
+        return None
+    finally:
+        db.set_progress_handler(None, 0)

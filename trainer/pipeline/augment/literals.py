@@ -9,7 +9,6 @@ import random
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from sqlglot import exp
 from eval.task.sqlite_judge import JudgeError, open_readonly
 from trainer.pipeline.augment.bind import Key, UnboundError, bind, parse
 from trainer.pipeline.augment.pool import Pool
+from trainer.pipeline.execution import rows_within
 from trainer.pipeline.row import Row
 
 NUMBER_WORDS = dict(
@@ -29,10 +29,7 @@ MAX_SMALL = 12
 COMPARING = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In, exp.Limit)
 MAX_VALUES = 200
 MAX_VALUE_CHARS = 40
-# Steps of SQLite's virtual machine that a query may take: a count gives the same outcome on a slow
-# machine, a clock does not.
-MAX_STEPS = 20_000_000
-STEPS_PER_TICK = 10_000
+MAX_STEPS = 20_000_000  # of SQLite's virtual machine, for a query
 MAX_ROWS = 10_000
 NUMBER = re.compile(r"\d+(\.\d+)?")
 VALUE = re.compile(r"[^\W_][\w .&-]*\w")
@@ -183,15 +180,7 @@ def _rows(database: str, sql: str) -> list[tuple[object, ...]] | None:
         db = _connection(database)
     except (JudgeError, sqlite3.Error):
         return None
-    ticks = iter(range(MAX_STEPS // STEPS_PER_TICK))
-    db.set_progress_handler(lambda: int(next(ticks, None) is None), STEPS_PER_TICK)
-    try:
-        with closing(db.execute(sql)) as cursor:
-            return cursor.fetchmany(MAX_ROWS)
-    except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError):
-        return None
-    finally:
-        db.set_progress_handler(None, 0)
+    return rows_within(db, sql, max_steps=MAX_STEPS, max_rows=MAX_ROWS)
 
 
 @lru_cache(maxsize=8)

@@ -22,6 +22,7 @@ from trainer.pipeline.compose.grammar import Pair, derive, draw_pattern
 from trainer.pipeline.compose.refill import fill
 from trainer.pipeline.compose.templates import Template
 from trainer.pipeline.compose.values import in_quotes
+from trainer.pipeline.execution import rows_within
 from trainer.pipeline.row import Row, load_schema
 from trainer.pipeline.spelling import Names, canonical_sql
 
@@ -32,8 +33,7 @@ MAX_PATTERNS = 6
 MAX_SCHEMAS = 12
 # Where fewer templates of a shape are found, they are used less.
 ENOUGH_TEMPLATES = 60
-# A query that takes more steps of SQLite's virtual machine than this is not kept: unlike a time,
-# they are the same on every machine.
+# A query that takes more steps of SQLite's virtual machine than this is not kept.
 MAX_STEPS = 3_000_000
 
 Span = tuple[int, int]
@@ -190,13 +190,8 @@ def finish(sql: str, opened: Opened, names: Names, *, needs_answer: bool) -> str
 
 def first_row(db: sqlite3.Connection, sql: str) -> tuple[Any, ...] | None:
     """The first row, () if there is none; None if the query fails or takes over `MAX_STEPS`."""
-    db.set_progress_handler(lambda: 1, MAX_STEPS)
-    try:
-        return tuple(db.execute(sql).fetchone() or ())
-    except (sqlite3.Error, OverflowError):
-        return None
-    finally:
-        db.set_progress_handler(None, 0)
+    rows = rows_within(db, sql, max_steps=MAX_STEPS, max_rows=1)
+    return None if rows is None else next(iter(rows), ())
 
 
 def has_answer(row: tuple[Any, ...]) -> bool:
