@@ -1,11 +1,11 @@
 """A change to a query's tree: what a near miss is made by, and what is known of the database."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlglot import exp
 
 from eval.task.schema import Schema, Table
+from eval.task.trees import Edit
 
 Key = tuple[str, tuple[str, ...]]
 
@@ -25,16 +25,11 @@ class Facts:
         return any(key <= columns for key in [*known, primary] if key)
 
 
-Edit = Callable[[exp.Expr], object]
 Change = tuple[exp.Expr, Edit]
 
 
 def remove(node: exp.Expr) -> None:
     node.pop()
-
-
-def become(other: exp.Expr) -> Edit:
-    return lambda node: node.replace(other)
 
 
 def retype(kind: type[exp.Expr], **extra: object) -> Edit:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 
 from sqlglot import exp
 
-from eval.suite.change import Change, Edit, Facts, become, remove
-from eval.suite.scope import Use, resolve, tables_of
+from eval.suite.change import Change, Facts, remove
 from eval.task.schema import Schema, Table
+from eval.task.synthesis.scope import Use, resolve, tables_of
+from eval.task.trees import Edit, become
 
 AGGREGATES: dict[type[exp.Expr], tuple[type[exp.Expr], ...]] = {
     exp.Max: (exp.Min,),

@@ -12,12 +12,13 @@ from pathlib import Path
 from random import Random
 
 from eval.suite.change import Key
-from eval.suite.domain import Pools, pools
 from eval.suite.mutate import Mutant, mutants
-from eval.suite.plan import Plan, plan_query
-from eval.suite.profile import Profile, profile_database, quoted
-from eval.suite.rows import Rows, plant
+from eval.suite.profile import profile_database
 from eval.task.schema import Schema
+from eval.task.synthesis.domain import Pools, pools
+from eval.task.synthesis.plan import Plan, plan_query
+from eval.task.synthesis.profile import Profile
+from eval.task.synthesis.rows import Rows, insert, plant
 
 # Part of the cache key: raise it whenever the same input makes other rows.
 VERSION = 7
@@ -57,22 +58,6 @@ class Source:
         return tuple(mutants(gold, self.schema, keys=self.keys))
 
     @cached_property
-    def order(self) -> dict[str, int]:
-        """A rank for each table: parents before children, circles cut where they are met."""
-        ranks: dict[str, int] = {}
-
-        def visit(table: str, path: tuple[str, ...]) -> None:
-            if table not in ranks and table not in path:
-                for link in self.profile.links:
-                    if link.child == table:
-                        visit(link.parent, (*path, table))
-                ranks[table] = len(ranks)
-
-        for table in self.profile.tables:
-            visit(table, ())
-        return ranks
-
-    @cached_property
     def statements(self) -> tuple[str, ...]:
         """The CREATE TABLE statements of the original file."""
         query = (
@@ -95,9 +80,9 @@ def generate(source: Source, path: Path, *, focus: Sequence[str], seed: str) -> 
     sizes = {t: rng.randint(low, high) if t in read else 1 for t in source.profile.tables}
     rows = Rows(source.profile, source.pools, sizes=sizes, rng=rng)
     for gold in _chosen(focus, rng):
-        plant(source.plans[gold], rows, order=source.order)
+        plant(source.plans[gold], rows)
     rows.fill()
-    _write(source, rows, path, rng)
+    _write(source, rows, path)
 
 
 def _chosen(focus: Sequence[str], rng: Random) -> Iterable[str]:
@@ -108,23 +93,12 @@ def _chosen(focus: Sequence[str], rng: Random) -> Iterable[str]:
     return [gold for gold in picked for _ in range(rng.choice((1, 2, 4)))][:MAX_PLANTED]
 
 
-def _write(source: Source, rows: Rows, path: Path, rng: Random) -> None:
+def _write(source: Source, rows: Rows, path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         db.execute("PRAGMA journal_mode = OFF")
         db.execute("PRAGMA synchronous = OFF")
         for statement in source.statements:
             db.execute(statement)
-        for table, owner in source.profile.tables.items():
-            columns = owner.table.column_names
-            names = ", ".join(f'"{quoted(name)}"' for name in columns)
-            marks = ", ".join("?" * len(columns))
-            # A CHECK that the profile knows nothing of costs the row, not the database.
-            into = f'"{quoted(owner.table.name)}" ({names})'
-            found = rows.tables[table]
-            rng.shuffle(found)
-            db.executemany(
-                f"INSERT OR IGNORE INTO {into} VALUES ({marks})",
-                [[row[name.lower()] for name in columns] for row in found],
-            )
+        insert(db, rows)
         db.commit()

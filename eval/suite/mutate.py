@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from eval.suite import change, column_mutations, mutations
-from eval.suite.scope import parse_query
 from eval.task.schema import Schema
 from eval.task.sql import SQLGLOT_FAILURES, normalize_sql
+from eval.task.synthesis.scope import parse_query
+from eval.task.trees import Edit, edited
 
 Operator = Callable[[exp.Expr, change.Facts], Iterator[change.Change]]
 
@@ -76,14 +77,11 @@ def mutants(
                 yield Mutant(kind, text)
 
 
-def _edited(tree: exp.Query, node: exp.Expr, edit: change.Edit) -> str:
+def _edited(tree: exp.Query, node: exp.Expr, edit: Edit) -> str:
     """The text of a copy of `tree` after `edit` was done to its twin of `node`; "" where that
     leaves no SQL."""
-    position = next(i for i, found in enumerate(tree.walk()) if found is node)
-    copy = exp.Subquery(this=tree.copy())  # so that an edit may replace the root
-    twin = next(n for i, n in enumerate(copy.this.walk()) if i == position)
     try:
-        edit(twin)
-        return str(copy.this.sql("sqlite", comments=False))
+        copy = edited(tree, node, edit)
+        return str(copy.sql("sqlite", comments=False)) if copy is not None else ""
     except SQLGLOT_FAILURES:
         return ""

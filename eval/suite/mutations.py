@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from sqlglot import exp
 
-from eval.suite.change import Change, Facts, become, remove, retype
+from eval.suite.change import Change, Facts, remove, retype
+from eval.task.trees import become
 
 COMPARISONS: dict[type[exp.Expr], tuple[type[exp.Expr], ...]] = {
     exp.GT: (exp.GTE, exp.LT),

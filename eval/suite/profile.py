@@ -10,55 +10,29 @@ goes on following from it.
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 
-from eval.suite.links import Link, Place, links_of, repeating
 from eval.task.schema import Schema, Table
 from eval.task.sqlite_judge import open_readonly, run_query
-
-Value = int | float | str | bytes
-Cells = dict[str, Value | None]
+from eval.task.synthesis.links import Link, Place, links_of, repeating
+from eval.task.synthesis.profile import (
+    MAX_VALUES,
+    Cells,
+    ColumnProfile,
+    Profile,
+    TableProfile,
+    Value,
+    declared_kind,
+    quoted,
+)
 
 MAX_ROWS = 3000
-MAX_VALUES = 150
 # A number column without repeats is taken for a key from this many rows on; fewer may be chance.
 MANY_ROWS = 20
 # So many rows must repeat a value of A, always with the same B, before "B follows from A" counts.
 MIN_REPEATS = 6
 MIN_KEY_ROWS = 4
-
-
-@dataclass(frozen=True)
-class ColumnProfile:
-    """The values of one column: at most `MAX_VALUES` distinct ones; kind "int", "real", "text"."""
-
-    name: str
-    values: tuple[Value, ...]
-    kind: str
-    null_share: float
-    is_unique: bool
-    is_varied: bool  # most rows have a value of their own
-
-
-@dataclass(frozen=True)
-class TableProfile:
-    """One table: `keys` are column sets that no two rows share; `follows` maps B to A where each
-    A has one B. Column names are in lower case."""
-
-    table: Table
-    columns: dict[str, ColumnProfile]
-    keys: tuple[tuple[str, ...], ...]
-    follows: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A database by table name in lower case; `links` are foreign keys, declared and joined."""
-
-    tables: dict[str, TableProfile]
-    links: tuple[Link, ...]
 
 
 def profile_database(database: Path, schema: Schema, golds: Iterable[str]) -> Profile:
@@ -87,11 +61,6 @@ def _rows(db: sqlite3.Connection, table: Table) -> Iterator[Cells]:
     lower = [name.lower() for name in table.column_names]
     for row in found.rows:
         yield dict(zip(lower, row, strict=True))  # type: ignore[arg-type]
-
-
-def quoted(name: str) -> str:
-    """`name` as it stands between double quotes."""
-    return name.replace('"', '""')
 
 
 def _unique_indexes(database: Path, table: Table) -> list[tuple[str, ...]]:
@@ -154,11 +123,7 @@ def _profile_column(
 
 def _kind(held: list[Value], declared: str) -> str:
     if not held:
-        lower = declared.lower()
-        if "int" in lower or "bool" in lower:
-            return "int"
-        is_real = any(word in lower for word in ("real", "num", "dec", "float", "double"))
-        return "real" if is_real else "text"
+        return declared_kind(declared)
     numbers = [v for v in held if isinstance(v, int | float)]
     if 2 * len(numbers) < len(held):
         return "text"

@@ -33,6 +33,10 @@ class Use:
         """Table and column in lower case: the same for every use of one column."""
         return self.table.name.lower(), self.column.lower()
 
+    @property
+    def type(self) -> str:
+        return next(c.type for c in self.table.columns if c.name == self.column)
+
 
 def parse_query(sql: str) -> exp.Query | None:
     """The tree of one SQLite query; None for several statements or anything else.

@@ -1,15 +1,16 @@
 """Builds the rows of one generated database: keys unique, children with parents, rows planted.
 
-Works on dictionaries; writing the file is `generate`'s.
+Works on dictionaries; `insert` writes them into tables that exist.
 """
 
+import sqlite3
 from collections.abc import Sequence
 from random import Random
 
-from eval.suite.domain import Drawer, Pools
-from eval.suite.links import Link, Place, key_of
-from eval.suite.plan import Plan, Test, Var
-from eval.suite.profile import Cells, Profile, TableProfile, Value
+from eval.task.synthesis.domain import Drawer, Pools
+from eval.task.synthesis.links import Link, Place, key_of
+from eval.task.synthesis.plan import Plan, Test, Var
+from eval.task.synthesis.profile import Cells, Profile, TableProfile, Value, quoted
 
 MAX_DEPTH = 6
 TRIES = 8
@@ -178,11 +179,8 @@ class Rows:
         return edges if edges and self.rng.random() < EDGE_SHARE else self.pools.values[place]
 
 
-def plant(plan: Plan, rows: Rows, *, order: dict[str, int]) -> None:
-    """Add rows that the query of `plan` finds, or that all its conditions but one would find.
-
-    `order` ranks the tables, parents first.
-    """
+def plant(plan: Plan, rows: Rows) -> None:
+    """Add rows that the query of `plan` finds, or that all its conditions but one would find."""
     rng = rows.rng
     broken = _broken(plan.tests, rng)
     # With some SELECTs left out, set operations and subqueries meet rows of one side only.
@@ -190,8 +188,8 @@ def plant(plan: Plan, rows: Rows, *, order: dict[str, int]) -> None:
     group: dict[Var, Value | None] = {}
     for _ in range(rng.choice([1, 1, 2, 3, *plan.sizes])):
         values = _class_values(plan, broken, rows, group)
-        _plant_once(plan, rows, kept=kept, values=values, order=order)
-        group = {var: cell for var, cell in values.items() if var in _grouped(plan)}
+        _plant_once(plan, rows, kept=kept, values=values)
+        group = {var: cell for var, cell in values.items() if var in plan.grouped}
 
 
 def _broken(tests: Sequence[Test], rng: Random) -> list[Test]:
@@ -202,40 +200,21 @@ def _broken(tests: Sequence[Test], rng: Random) -> list[Test]:
     return [rng.choice(tests)] if kind < 0.85 else [t for t in tests if rng.random() < 0.5]
 
 
-def _grouped(plan: Plan) -> set[Var]:
-    leaders = _leaders(plan)
-    return {leaders.get(var, var) for var in plan.groups}
-
-
-def _leaders(plan: Plan) -> dict[Var, Var]:
-    """Each cell that is set equal to others, with one of them that stands for all."""
-    leader: dict[Var, Var] = {}
-
-    def find(var: Var) -> Var:
-        while leader.get(var, var) != var:
-            var = leader[var]
-        return var
-
-    for one, other in plan.equal:
-        leader.setdefault(one, one)
-        leader.setdefault(other, other)
-        leader[find(one)] = find(other)
-    return {var: find(var) for var in leader}
-
-
 def _class_values(
     plan: Plan, broken: Sequence[Test], rows: Rows, fixed: dict[Var, Value | None]
 ) -> dict[Var, Value | None]:
     """A value for each cell with conditions that meets them all, those `broken` excepted."""
-    leaders = _leaders(plan)
+    leaders = plan.leaders
     tests: dict[Var, list[Test]] = {}
     for test in plan.tests:
         tests.setdefault(leaders.get(test.var, test.var), []).append(test)
     values = dict(fixed)
     for var, own in tests.items():
         pool = [v for t in own for v in rows.candidates((plan.tables[t.var[0]], t.var[1]))]
-        fits = [v for v in pool if all(t.holds(v) != (t in broken) for t in own)]
-        loose = [v for v in pool if any(t.holds(v) for t in own)]
+        wanted = [test not in broken for test in own]
+        met = [(value, [test.holds(value) for test in own]) for value in pool]
+        fits = [value for value, found in met if found == wanted]
+        loose = [value for value, found in met if any(found)]
         if var not in values and (fits or loose):
             values[var] = rows.rng.choice(fits or loose)
     return values
@@ -247,11 +226,10 @@ def _plant_once(
     *,
     kept: set[int],
     values: dict[Var, Value | None],
-    order: dict[str, int],
 ) -> None:
-    leaders = _leaders(plan)
+    leaders = plan.leaders
     numbers = [n for n, select in enumerate(plan.selects) if select in kept]
-    numbers.sort(key=lambda n: order[plan.tables[n]])
+    numbers.sort(key=lambda n: rows.profile.order[plan.tables[n]])  # parents first
     for number in numbers:
         table = plan.tables[number]
         given: Cells = {}
@@ -266,3 +244,19 @@ def _plant_once(
             var = number, column
             if var in leaders or var in plan.groups:
                 values.setdefault(leaders.get(var, var), cell)
+
+
+def insert(db: sqlite3.Connection, rows: Rows) -> None:
+    """Write `rows` in a random order into tables of `db`; a CHECK that the profile knows nothing
+    of costs the row, not the database."""
+    for table, owner in rows.profile.tables.items():
+        columns = owner.table.column_names
+        names = ", ".join(f'"{quoted(name)}"' for name in columns)
+        marks = ", ".join("?" * len(columns))
+        into = f'"{quoted(owner.table.name)}" ({names})'
+        found = rows.tables[table]
+        rows.rng.shuffle(found)
+        db.executemany(
+            f"INSERT OR IGNORE INTO {into} VALUES ({marks})",
+            [[row[name.lower()] for name in columns] for row in found],
+        )

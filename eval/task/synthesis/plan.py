@@ -6,16 +6,16 @@ Read from the tree, as far as it helps to plant rows that meet the query; what i
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cached_property, lru_cache
 from re import DOTALL, IGNORECASE, Pattern, escape
 from re import compile as compile_pattern
 
 from sqlglot import exp
 
-from eval.suite.profile import Value
-from eval.suite.scope import Use, parse_query, resolve, tables_of
 from eval.task.schema import Schema
 from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.synthesis.profile import Value
+from eval.task.synthesis.scope import Use, parse_query, resolve, tables_of
 
 # A cell: number of the source in the plan, column in lower case.
 Var = tuple[int, str]
@@ -33,7 +33,7 @@ OPERATORS: dict[type[exp.Expr], str] = {
 MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Test:
     """`var OPERATOR values`: one value, two for "between", any number for "in"."""
 
@@ -46,13 +46,27 @@ class Test:
             return not Test(self.var, NEGATED[self.operator], self.values).holds(value)
         if self.operator == "like":
             return bool(_like(str(self.values[0])).fullmatch(str(value)))
+        if self.operator in ("=", "in"):
+            return self._is_among(value)
         order = [_order(value, other) for other in self.values]
         if self.operator == "between":
             return order[0] >= 0 >= order[1]
-        if self.operator in ("=", "in"):
-            return 0 in order
         is_met = {"<": order[0] < 0, "<=": order[0] <= 0, ">": order[0] > 0, ">=": order[0] >= 0}
         return is_met[self.operator]
+
+    def _is_among(self, value: Value) -> bool:
+        """True if `_order` finds `value` equal to one of the values."""
+        numbers, texts, spelled = self._members
+        if isinstance(value, int | float):
+            return value in numbers or str(value) in texts
+        return str(value) in spelled
+
+    @cached_property
+    def _members(self) -> tuple[frozenset[int | float], frozenset[str], frozenset[str]]:
+        """The numbers among the values, all else as text, and all as text."""
+        texts = frozenset(str(v) for v in self.values if not isinstance(v, int | float))
+        numbers = frozenset(v for v in self.values if isinstance(v, int | float))
+        return numbers, texts, frozenset(map(str, self.values))
 
 
 def _order(left: Value, right: Value) -> int:
@@ -63,7 +77,7 @@ def _order(left: Value, right: Value) -> int:
     return (one > other) - (one < other)
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _like(pattern: str) -> Pattern[str]:
     parts = {"%": ".*", "_": "."}
     text = "".join(parts.get(letter) or escape(letter) for letter in pattern)
@@ -72,7 +86,8 @@ def _like(pattern: str) -> Pattern[str]:
 
 @dataclass
 class Plan:
-    """`tables` by number, each with the SELECT that reads it; `sizes` are HAVING's bounds."""
+    """`tables` by number, each with the SELECT that reads it; `sizes` are HAVING's bounds. Once it
+    is read from a tree nothing changes it."""
 
     tables: list[str] = field(default_factory=list)
     selects: list[int] = field(default_factory=list)
@@ -81,6 +96,26 @@ class Plan:
     groups: list[Var] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
 
+    @cached_property
+    def leaders(self) -> dict[Var, Var]:
+        """Each cell that is set equal to others, with one of them that stands for all."""
+        leader: dict[Var, Var] = {}
+
+        def find(var: Var) -> Var:
+            while leader.get(var, var) != var:
+                var = leader[var]
+            return var
+
+        for one, other in self.equal:
+            leader.setdefault(one, one)
+            leader.setdefault(other, other)
+            leader[find(one)] = find(other)
+        return {var: find(var) for var in leader}
+
+    @cached_property
+    def grouped(self) -> frozenset[Var]:
+        return frozenset(self.leaders.get(var, var) for var in self.groups)
+
 
 def plan_query(sql: str, schema: Schema) -> Plan:
     """The plan of `sql`; an empty one where it can't be read."""
@@ -88,7 +123,12 @@ def plan_query(sql: str, schema: Schema) -> Plan:
         tree = parse_query(sql)
     except SQLGLOT_FAILURES:
         tree = None
-    return _Reader(schema).read(tree) if tree else Plan()
+    return plan_tree(tree, schema) if tree else Plan()
+
+
+def plan_tree(tree: exp.Query, schema: Schema) -> Plan:
+    """The plan of the query `tree`."""
+    return _Reader(schema).read(tree)
 
 
 class _Reader:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from random import Random
 from re import compile as compile_pattern
 
-from eval.suite.links import Place
-from eval.suite.plan import Plan, Test
-from eval.suite.profile import ColumnProfile, Profile, Value
+from eval.task.synthesis.links import Place
+from eval.task.synthesis.plan import Plan, Test
+from eval.task.synthesis.profile import ColumnProfile, Profile, Value
 
 ISO_DATE = compile_pattern(r"(\d{4})-\d\d-\d\d(.*)")
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "islet", "jade",

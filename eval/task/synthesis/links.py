@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from eval.suite.scope import parse_query, resolve
 from eval.task.schema import Schema, Table
 from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.synthesis.scope import parse_query, resolve
 
 Place = tuple[str, str]
 Rows = Mapping[str, Sequence[Mapping[str, object]]]
