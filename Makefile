@@ -1,10 +1,14 @@
 # make serve: set up and start everything. make test: set up and run the tests.
 # make train: train and publish the bundled adapter (one GPU, Spider in data/).
+# make fuzz SECONDS=3600: random queries, then random bytes, against the guard, half the time each.
+# make mutate-guard: how many changes of the guard's code its tests notice (about an hour).
+# make guard-engines: 10,000 generated queries on each real engine.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+SECONDS ?= 600
 
-.PHONY: serve train test lint types install clean
+.PHONY: serve train test lint types install clean fuzz mutate-guard guard-engines
 
 serve:
 	@$(PYTHON) -m server.install serve --venv $(VENV)
@@ -20,6 +24,21 @@ install:
 test: install
 	$(BIN)/python -m pytest -n logical tests/unit $(ARGS)
 	$(BIN)/python -m pytest tests/integration $(ARGS)
+
+fuzz: install
+	$(BIN)/python -m pip install -q -e '.[fuzz]'
+	@mkdir -p runs
+	$(BIN)/python -m tests.fuzz.fuzz_grammar --seconds $$(($(SECONDS) / 2)) $(ARGS)
+	$(BIN)/python -m tests.fuzz.fuzz_bytes -max_total_time=$$(($(SECONDS) / 4)) -artifact_prefix=runs/
+	$(BIN)/python -m tests.fuzz.fuzz_bytes --pure -max_total_time=$$(($(SECONDS) / 4)) \
+		-artifact_prefix=runs/
+
+mutate-guard: install
+	$(BIN)/python -m pip install -q -e '.[fuzz]'
+	$(BIN)/python -m benchmarks.mutation $(ARGS)
+
+guard-engines: install
+	SQLWRIGHT_GUARD_QUERIES=10000 $(BIN)/python -m pytest tests/integration/test_guard_engines.py $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

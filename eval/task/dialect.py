@@ -5,11 +5,15 @@ switched a rival's guard off (SQLBot, `pg` against `postgresql`). All SQL that c
 a user is parsed by `parse_statements`.
 """
 
+import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect, Dialects
 from sqlglot.errors import ParseError, SqlglotError
+from sqlglot.tokenizer_core import Token
 
 # PRQL and DAX are other languages, not dialects of SQL that a database runs.
 DIALECTS = frozenset(d.value for d in Dialects) - {"", "prql", "dax"}
@@ -19,16 +23,42 @@ ALIASES = {
     "psql": "postgres",
     "postgresql": "postgres",
     "pgsql": "postgres",
+    "cockroach": "postgres",
     "cockroachdb": "postgres",
+    "greenplum": "postgres",
+    "timescaledb": "postgres",
+    "yugabytedb": "postgres",
     "sqlite3": "sqlite",
+    "libsql": "sqlite",
     "mariadb": "mysql",
+    "percona": "mysql",
+    "tidb": "mysql",
     "mssql": "tsql",
     "sqlserver": "tsql",
     "sql-server": "tsql",
+    "sql server": "tsql",
+    "t-sql": "tsql",
+    "azuresql": "tsql",
+    "synapse": "tsql",
     "bq": "bigquery",
+    "googlesql": "bigquery",
+    "ch": "clickhouse",
+    "clickhousedb": "clickhouse",
+    "motherduck": "duckdb",
+    "oracledb": "oracle",
+    "plsql": "oracle",
+    "awsathena": "athena",
+    "prestodb": "presto",
+    "prestosql": "trino",
     "sparksql": "spark",
     "spark3": "spark",
+    "pyspark": "spark",
+    "teradatasql": "teradata",
+    "exa": "exasol",
 }
+
+# As SQLAlchemy writes a dialect in a URL: what stands behind the + is a Python package.
+WITH_DRIVER = re.compile(r"([a-z0-9]+)\+[a-z0-9_]+")
 
 # Guards before parsing. A parser goes one call deeper for each of these, or tries twice as much.
 MAX_DEPTH = 32
@@ -37,13 +67,18 @@ MAX_OPEN_JOINS = 8
 MAX_DOTTED = 8
 MAX_REPEATS = 100
 MAX_IFS = 16
+MAX_TRIED_TWICE = 3
 
 OPENING = {"(": ")", "[": "]", "{": "}", "<": ">"}
 CLOSING = frozenset({")", "]", "}"})
+BRACKETS = frozenset({"(", "["})
 PREFIXES = frozenset({"NOT", "-", "+", "~", "CASE"})
 # Words that real queries repeat without nesting; literals and quoted names aren't counted either.
 REPEATABLE = frozenset({".", "(", ")", "=", "AND", "OR"})
 QUOTES = frozenset("'\"`")
+# Before a bracket these double the work or the tree, as do all names of types: the parser tries a
+# type first, then a function.
+TWICE = frozenset({"DIV0", "DIV0NULL", "NULLIFZERO", "SORT_ARRAY", "ZEROIFNULL"})
 
 
 class DialectError(ValueError):
@@ -57,10 +92,14 @@ class TooComplexError(SqlglotError):
 def resolve_dialect(name: str) -> str:
     """Return sqlglot's name of the dialect `name` (any case, common aliases).
 
+    The name of a SQLAlchemy driver is passed over: `postgresql+psycopg` is `postgresql`.
+
     Raises:
         DialectError: the name is not known.
     """
     key = name.strip().lower()
+    if match := WITH_DRIVER.fullmatch(key):
+        key = match[1]
     key = ALIASES.get(key, key)
     if key not in DIALECTS:
         known = ", ".join(sorted(DIALECTS | ALIASES.keys()))
@@ -76,20 +115,43 @@ def parse_statements(text: str, dialect: str, *, max_bytes: int, max_tokens: int
         SqlglotError: it is not SQL of the dialect; nothing else is ever raised.
         DialectError: the dialect is unknown.
     """
+    tokens = read_tokens(text, dialect, max_bytes=max_bytes, max_tokens=max_tokens)
+    return parse_tokens(tokens, text, dialect)
+
+
+def read_tokens(text: str, dialect: str, *, max_bytes: int, max_tokens: int) -> list[Token]:
+    """The tokens of `text`, which a guard has looked at. Raises as `parse_statements`."""
     if len(text.encode("utf-8", "surrogatepass")) > max_bytes:
         raise TooComplexError(f"over {max_bytes} bytes")
     reader = Dialect.get_or_raise(resolve_dialect(dialect))
-    try:
+    with _sqlglot_errors_only():
         tokens = reader.tokenize(text)
-        _guard([text[t.start : t.end + 1].upper() for t in tokens], max_tokens)
-        found = reader.parser().parse(tokens, text)
+        words = [text[t.start : t.end + 1].upper() for t in tokens]
+        _guard(words, max_tokens)
+        types = reader.parser_class.TYPE_TOKENS
+        twice = [t.token_type in types or w in TWICE for t, w in zip(tokens, words, strict=True)]
+        if _depth_of_marked(words, twice) > MAX_TRIED_TWICE:
+            raise TooComplexError(f"types or functions nest deeper than {MAX_TRIED_TWICE}")
+    return tokens
+
+
+def parse_tokens(tokens: list[Token], text: str, dialect: str) -> list[exp.Expr]:
+    """The statements of `text` from its tokens. Raises as `parse_statements`."""
+    with _sqlglot_errors_only():
+        found = Dialect.get_or_raise(resolve_dialect(dialect)).parser().parse(tokens, text)
+    return [s for s in found if s is not None and not isinstance(s, exp.Semicolon)]
+
+
+@contextmanager
+def _sqlglot_errors_only() -> Iterator[None]:
+    try:
+        yield
     except RecursionError as error:
         raise TooComplexError("nested too deeply to be parsed") from error
     except SqlglotError:
         raise
     except Exception as error:  # sqlglot's compiled parser raises TypeError and more on broken SQL
         raise ParseError(f"can't be parsed ({type(error).__name__})") from error
-    return [s for s in found if s is not None and not isinstance(s, exp.Semicolon)]
 
 
 def _guard(words: list[str], max_tokens: int) -> None:
@@ -128,6 +190,20 @@ def _depth_and_open_joins(words: list[str]) -> tuple[int, int]:
             total -= 1
         deepest, most = max(deepest, len(closers) - 1), max(most, total)
     return deepest, most
+
+
+def _depth_of_marked(words: list[str], is_marked: list[bool]) -> int:
+    """How deep those brackets nest that stand behind a marked word."""
+    closers: list[tuple[str, bool]] = []
+    depth = deepest = 0
+    for word, behind in zip(words, [False, *is_marked], strict=False):
+        if word in BRACKETS:
+            closers.append((OPENING[word], behind))
+            depth += behind
+            deepest = max(deepest, depth)
+        elif closers and word == closers[-1][0]:
+            depth -= closers.pop()[1]
+    return deepest
 
 
 def _longest_prefix_run(words: list[str]) -> int:

@@ -1,273 +1,268 @@
-"""Resolves the tables and columns of a query against a schema, scope by scope.
+"""Resolves the tables and columns of a query against a schema, SELECT by SELECT.
 
-sqlglot's `qualify` accepts an unknown table and is super-linear; this walk is linear in the query.
+sqlglot's own scopes follow no engine where it matters to a guard: they take a name for a CTE though
+its quotes make it another, and `qualify` accepts an unknown table and is super-linear. This walk is
+linear in the query. What a name may mean is in `scope`, FROM in `from_items`.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
-
 from sqlglot import exp
-from sqlglot.optimizer.scope import Scope, traverse_scope
 
+from eval.task.columns import Names, Unknown, named_sources, written
+from eval.task.from_items import FromReader
+from eval.task.grants import Grants
 from eval.task.schema import Schema
+from eval.task.scope import (
+    ROW_IDS,
+    SAYS_RECURSIVE,
+    Chain,
+    Cte,
+    Ctes,
+    Level,
+    Output,
+    Outputs,
+    lower,
+)
 
-# SQLite gives every table these names for its row number.
-ROW_IDS = frozenset({"rowid", "oid", "_rowid_"})
-
-# Lower-case column name → "table.column" that it shows unchanged, or None for an expression.
-Output = dict[str, str | None]
-# Lower-case alias → what it offers; None where that can't be known.
-Sources = dict[str, Output | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A name that resolves to nothing, or to two things, with what would have been possible."""
-
-    code: str
-    name: str
-    candidates: tuple[str, ...] = ()
+__all__ = ["ROW_IDS", "Names", "Unknown", "resolve_names"]
 
 
-@dataclass(slots=True)
-class Names:
-    """What a query reads: schema spellings of tables and `table.column`, and what is unknown."""
-
-    tables: set[str] = field(default_factory=set)
-    columns: set[str] = field(default_factory=set)
-    unknown: list[Unknown] = field(default_factory=list)
-
-
-def resolve_names(tree: exp.Expr, schema: Schema, dialect: str = "sqlite") -> Names:
-    """Resolve every table and column of `tree` (a query) against `schema`."""
-    return _Resolver(schema, is_sqlite=dialect == "sqlite").resolve(tree)
-
-
-class _Resolver:
-    """Walks the scopes inside out; remembers the columns that each one puts out."""
-
-    def __init__(self, schema: Schema, *, is_sqlite: bool) -> None:
-        self.schema = schema
-        self.is_sqlite = is_sqlite
-        self.names = Names()
-        self.outputs: dict[int, Output | None] = {}
-
-    def resolve(self, tree: exp.Expr) -> Names:
-        scopes = traverse_scope(tree)
-        self._check_reached(tree, scopes)
-        for scope in scopes:
-            self._check_tables(scope)
-            sources = self._sources(scope)
-            self._check_using(scope, sources)
-            for column in scope.find_all(exp.Column):
-                self._check_column(column, scope, sources)
-            self._check_bare_star(scope, sources)
-            self.outputs[id(scope.expression)] = self._output(scope, sources)
-        self.names.unknown = list(dict.fromkeys(self.names.unknown))
-        return self.names
-
-    def _check_reached(self, tree: exp.Expr, scopes: list[Scope]) -> None:
-        """Report what the walk never comes to, as `(hidden) x` or a subquery in a UNION's LIMIT."""
-        chosen = [pair for scope in scopes for pair in scope.selected_sources.values()]
-        reached = {id(n) for n, s in chosen if not (isinstance(s, Scope) and s.expression is n)}
-        reached.update(id(s.expression) for s in scopes if isinstance(s.expression, exp.Select))
-        for node in tree.find_all(exp.Table, exp.Select):
-            if id(node) not in reached:
-                self._report("unsupported_source", _written(node))
-
-    def _sources(self, scope: Scope) -> Sources:
-        chosen = scope.selected_sources
-        return {a.lower(): self._offer(s, scope) for a, s in scope.sources.items() if a in chosen}
-
-    def _offer(self, source: exp.Expr | Scope, scope: Scope) -> Output | None:
-        """The columns of a FROM item."""
-        source = self._cte(source, scope)
-        if isinstance(source, Scope):
-            return _renamed(source.expression, self.outputs.get(id(source.expression)))
-        table = self.schema.find(source.name) if _is_plain(source) else None
-        return {c.lower(): f"{table.name}.{c}" for c in table.column_names} if table else None
-
-    def _cte(self, source: exp.Expr | Scope, scope: Scope) -> exp.Expr | Scope:
-        """The CTE that SQLite takes a table for whatever the case of its name; else `source`."""
-        if not self.is_sqlite or isinstance(source, Scope) or not _is_plain(source):
-            return source
-        named = {name.lower(): cte for name, cte in scope.cte_sources.items()}
-        return named.get(source.name.lower(), source)
-
-    def _check_tables(self, scope: Scope) -> None:
-        for _, found in scope.selected_sources.values():
-            source = self._cte(found, scope)
-            if isinstance(source, Scope):
-                continue
-            table = self.schema.find(source.name) if _is_plain(source) else None
-            if table:
-                self.names.tables.add(table.name)
-            elif isinstance(source.this, exp.Identifier):
-                options = tuple(t.name for t in self.schema.tables)
-                self._report("unknown_table", _written(source), options)
-            else:
-                self._report("unsupported_source", _written(source))
-
-    def _output(self, scope: Scope, sources: Sources) -> Output | None:
-        query: Any = scope.expression
-        if isinstance(query, exp.SetOperation):
-            return self.outputs.get(id(query.left.unnest()))
-        if isinstance(query, exp.Lateral) and isinstance(query.this, exp.Subquery):
-            return self.outputs.get(id(query.this.unnest()))
-        output: Output = {}
-        for item in query.selects:
-            offered = (
-                _starred(item, sources)
-                if item.is_star
-                else [{item.alias_or_name.lower(): (_origin(item.unalias(), sources))}]
-            )
-            for columns in offered:
-                if columns is None:
-                    return None
-                output.update(columns)
-        return output
-
-    def _check_bare_star(self, scope: Scope, sources: Sources) -> None:
-        for item in getattr(scope.expression, "selects", ()):
-            if isinstance(item, exp.Star):
-                self._read_all(sources.values())
-
-    def _read_all(self, outputs: object) -> None:
-        for output in outputs:  # type: ignore[attr-defined]
-            self.names.columns.update(origin for origin in (output or {}).values() if origin)
-
-    def _check_using(self, scope: Scope, sources: Sources) -> None:
-        offers = [output for output in sources.values() if output is not None]
-        for name in _merged_names(scope) if len(offers) == len(sources) else ():
-            if sum(name.lower() in output for output in offers) < 2:
-                options = (_spelling(c, output) for output in offers for c in output)
-                self._report("unknown_column", name, tuple(options))
-
-    def _check_column(self, column: exp.Column, scope: Scope, sources: Sources) -> None:
-        if column.args.get("db"):
-            self._report("unknown_column", _written(column))
-        elif column.table:
-            self._check_qualified(column, scope, sources)
-        elif not _is_output_name(column, scope):
-            self._check_bare(column, scope, sources)
-
-    def _check_qualified(self, column: exp.Column, scope: Scope, sources: Sources) -> None:
-        name, table = column.name.lower(), column.table.lower()
-        levels = [self._at(owner, scope, sources) for owner in self._owners(column, scope)]
-        found = next((level[table] for level in levels if table in level), ...)
-        if found is ...:
-            self._report("unknown_table", column.table, tuple(a for lv in levels for a in lv))
-        elif isinstance(column.this, exp.Star):
-            self._read_all([found])
-        elif isinstance(found, dict) and name not in found and not self._is_row_id(name):
-            options = tuple(f"{column.table}.{_spelling(c, found)}" for c in found)
-            self._report("unknown_column", f"{column.table}.{column.name}", options)
-        elif isinstance(found, dict) and (origin := found.get(name)):
-            self.names.columns.add(origin)
-
-    def _check_bare(self, column: exp.Column, scope: Scope, sources: Sources) -> None:
-        name = column.name.lower()
-        owners = list(self._owners(column, scope))
-        levels = [self._at(owner, scope, sources) for owner in owners]
-        for owner, level in zip(owners, levels, strict=True):
-            found = [output for output in level.values() if output is not None and name in output]
-            if len(found) > 1 and not _is_merged(name, owner):
-                self._report("ambiguous_column", column.name)
-            if found:
-                self.names.columns.update(o for o in [found[0][name]] if o)
-                return
-            if None in level.values():
-                return  # a source that is unknown, and reported, may hold it
-        if not (any(levels) and self._is_row_id(name)):
-            options = (_spelling(c, o) for lv in levels for o in lv.values() if o for c in o)
-            self._report("unknown_column", column.name, tuple(options))
-
-    def _at(self, owner: Scope, scope: Scope, sources: Sources) -> Sources:
-        return sources if owner is scope else self._sources(owner)
-
-    def _owners(self, column: exp.Column, scope: Scope) -> Iterator[Scope]:
-        """The scopes whose sources `column` may name, nearest first: a derived table or CTE sees
-        all but the query that it stands in, an ORDER BY or GROUP BY in SQLite only its own."""
-        yield scope
-        clause = column.find_ancestor(exp.Order, exp.Group)
-        if self.is_sqlite and clause and clause.parent is scope.expression:
-            return
-        while scope.parent is not None:
-            is_apart = scope.is_derived_table or scope.is_cte
-            scope = scope.parent
-            if not is_apart:
-                yield scope
-
-    def _is_row_id(self, name: str) -> bool:
-        return self.is_sqlite and name in ROW_IDS
-
-    def _report(self, code: str, name: str, candidates: tuple[str, ...] = ()) -> None:
-        self.names.unknown.append(Unknown(code, name, candidates))
+def resolve_names(
+    tree: exp.Expr, schema: Schema, dialect: str = "sqlite", grants: Grants | None = None
+) -> Names:
+    """Resolve every table and column of `tree` (a query) against `schema`, as far as `grants`
+    allow; `None` allows all."""
+    resolver = _Resolver(schema, dialect, grants)
+    resolver.query(tree, {}, ())
+    firsts: dict[tuple[str, str], Unknown] = {}
+    for unknown in resolver.names.unknown:
+        firsts.setdefault((unknown.code, unknown.name), unknown)
+    resolver.names.unknown = list(firsts.values())
+    return resolver.names
 
 
-def _is_plain(source: exp.Expr) -> bool:
-    """A table named by one identifier: no database part, no function."""
-    plain = isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier)
-    return plain and not source.args.get("db")
+class _Resolver(FromReader):
+    """Walks the tree from the outside in. `outer` are the enclosing SELECTs, nearest first."""
 
-
-def _written(node: exp.Expr) -> str:
-    return node.sql(comments=False)[:64]
-
-
-def _renamed(query: exp.Expr, output: Output | None) -> Output | None:
-    """The columns of a derived table or CTE, under the names of its column list if it has one."""
-    owner = query.parent
-    while isinstance(owner, exp.SetOperation):  # the first member of a recursive CTE
-        owner = owner.parent
-    alias = owner.args.get("alias") if owner else None
-    if output is None or not isinstance(alias, exp.TableAlias) or not alias.columns:
-        return output
-    names: Output = {column.name.lower(): None for column in alias.columns}
-    return names | dict(list(output.items())[len(names) :])
-
-
-def _starred(item: exp.Expr, sources: Sources) -> list[Output | None]:
-    table = item.table.lower() if isinstance(item, exp.Column) else ""
-    return [output for alias, output in sources.items() if table in ("", alias)]
-
-
-def _origin(item: exp.Expr, sources: Sources) -> str | None:
-    if not isinstance(item, exp.Column):
+    def query(self, node: exp.Expr, ctes: Ctes, outer: Chain) -> Outputs | None:
+        """Resolve a query; return the columns that it puts out, None where they can't be known."""
+        if isinstance(node, exp.SetOperation):
+            return self.set_operation(node, ctes, outer)
+        if isinstance(node, exp.Select):
+            return self.select(node, ctes, outer)
+        if isinstance(node, exp.Subquery) and not isinstance(node.this, exp.Table):
+            outputs = self.query(node.this, self.with_(node, ctes, outer), outer)
+            self.tail(node, outputs, [node.this])
+            return outputs
+        if isinstance(node, exp.Values):
+            return self.values(node, ctes, outer)
+        self.report("unsupported_source", written(node), node)
         return None
-    offered = [o for a, o in sources.items() if o and item.table.lower() in ("", a)]
-    return next((o[item.name.lower()] for o in offered if item.name.lower() in o), None)
+
+    def with_(self, query: exp.Expr, ctes: Ctes, outer: Chain) -> Ctes:
+        """`ctes` with those that `query` defines."""
+        clause = query.args.get("with_")
+        if clause is None:
+            return ctes
+        found, own = dict(ctes), set()
+        for cte in clause.expressions:
+            name, key = cte.args["alias"].this, lower(cte.alias)
+            if key in own:
+                self.report("repeated_table", cte.alias, name)
+            own.add(key)
+            inside = (
+                found
+                if self.dialect in SAYS_RECURSIVE
+                else found | {key: Cte(name, None, is_open=True)}
+            )
+            outputs = self.query(cte.this, inside, outer)
+            found[key] = Cte(name, self.renamed(outputs, cte.args["alias"]))
+        return found
+
+    def set_operation(self, node: exp.Expr, ctes: Ctes, outer: Chain) -> Outputs | None:
+        spine: list[tuple[exp.Expr, Ctes]] = []
+        while isinstance(node, exp.SetOperation):
+            ctes = self.with_(node, ctes, outer)
+            spine.append((node, ctes))
+            node = node.this
+        outputs, arms = self.query(node, ctes, outer), [node]
+        for operation, inside in reversed(spine):
+            arm = operation.expression
+            right = self.query(arm, inside, outer)
+            arms.append(arm)
+            if outputs is not None and right is not None and len(outputs) != len(right):
+                self.report("unequal_columns", f"{len(outputs)} and {len(right)}", operation)
+            self.tail(operation, outputs, arms)
+        return outputs
+
+    def tail(self, query: exp.Expr, outputs: Outputs | None, arms: list[exp.Expr]) -> None:
+        """ORDER BY and LIMIT of a set operation: they see its columns only."""
+        order = query.args.get("order")
+        for key in order.expressions if order else ():
+            self.output_key(key.this, outputs, arms)
+        for name in ("limit", "offset"):
+            if part := query.args.get(name):
+                self.constant(part)
+
+    def output_key(self, key: exp.Expr, outputs: Outputs | None, arms: list[exp.Expr]) -> None:
+        if self.is_ordinal(key, outputs) or outputs is None:
+            return self.constant(key) if outputs is None else None
+        known = {lower(output.name) for output in outputs}
+        if self.dialect == "sqlite":  # it looks at each arm
+            items = [item for arm in arms for item in getattr(arm.unnest(), "selects", ())]
+            known |= {lower(item.output_name) for item in items}
+            if any(key == item.unalias() for item in items):
+                return None
+        if not (isinstance(key, exp.Column) and not key.table and lower(key.name) in known):
+            if queries := list(key.find_all(exp.Query)):
+                self.report("unsupported_source", written(queries[0]), key)
+            else:
+                self.report("unknown_column", written(key), key, [o.name for o in outputs])
+        return None
+
+    def constant(self, part: exp.Expr) -> None:
+        """A clause that sees no column and reads nothing."""
+        for node in part.find_all(exp.Query, exp.Column, exp.Table):
+            is_column = isinstance(node, exp.Column)
+            code = "unknown_column" if is_column else "unsupported_source"
+            self.report(code, written(node), node)
+
+    def is_ordinal(self, key: exp.Expr, outputs: Outputs | None) -> bool:
+        """True for the `2` of ORDER BY 2; reports one that is out of range."""
+        if not isinstance(key, exp.Literal) or key.is_string or not key.name.isdigit():
+            return False
+        if outputs is not None and not 1 <= int(key.name) <= len(outputs):
+            self.report("out_of_range", key.name, key)
+        return True
+
+    def select(self, node: exp.Expr, ctes: Ctes, outer: Chain) -> Outputs | None:
+        ctes = self.with_(node, ctes, outer)
+        level = Level(node)
+        chain = (level, *outer)
+        level.aliases = {lower(item.alias): item for item in node.expressions if item.alias}
+        self.from_(node, chain, ctes)
+        level.windows = {lower(w.name) for w in node.args.get("windows") or ()}
+        level.clause = "select"
+        for item in node.expressions:
+            if item.is_star and isinstance(item, exp.Star | exp.Column):
+                self.star(item, chain, ctes)
+            else:
+                self.walk(item, chain, ctes)
+        outputs = self.outputs(node, level)
+        for clause in ("where", "group", "having", "qualify", "windows", "distinct", "order"):
+            level.clause = clause
+            for part in _listed(node.args.get(clause)):
+                self.clause(part, chain, ctes, outputs)
+        level.clause = "limit"
+        for clause in ("limit", "offset"):
+            for part in _listed(node.args.get(clause)):
+                self.walk(part, (Level(node),), ctes)
+        return outputs
+
+    def clause(self, part: exp.Expr, chain: Chain, ctes: Ctes, outputs: Outputs | None) -> None:
+        """A clause behind FROM; of ORDER BY and GROUP BY each key."""
+        keys = part.expressions if isinstance(part, exp.Order | exp.Group) else []
+        for key in keys:
+            self.is_ordinal(key.this if isinstance(key, exp.Ordered) else key, outputs)
+        self.walk(part, chain, ctes)
+
+    def outputs(self, query: exp.Expr, level: Level) -> Outputs | None:
+        found: Outputs = []
+        for item in query.expressions:
+            if item.is_star and isinstance(item, exp.Star | exp.Column):
+                shown = _starred(item, level)
+                if shown is None:
+                    return None
+                found += shown
+            else:
+                inner = item.unalias()
+                has_name = item.alias or isinstance(inner, exp.Column)
+                origin = self.names.origins.get(id(inner))
+                found.append(Output(item.alias_or_name if has_name else "", origin))
+        return found
+
+    def star(self, item: exp.Expr, chain: Chain, ctes: Ctes) -> None:
+        """`*` and `t.*`: all that stands there is read."""
+        level, sources = chain[0], list(chain[0].sources.values())
+        if isinstance(item, exp.Column) and item.table:
+            source = level.sources.get(lower(item.table))
+            if source is None:
+                self.report("unknown_table", item.table, item.args["table"], named_sources(level))
+            sources = [source] if source else []
+        elif not sources:
+            self.report("unparsable", "*", item)
+        origins = [o.origin for s in sources for o in s.outputs or () if o.origin]
+        if not self.denied.isdisjoint(origins):
+            self.report("not_granted", written(item), item)
+        self.names.columns.update(origins)
+        for part in ("replace", "except_", "rename"):
+            star = item.this if isinstance(item, exp.Column) else item
+            for node in _listed(star.args.get(part)):
+                self.walk(node, chain, ctes)
+
+    def walk(self, part: exp.Expr, chain: Chain, ctes: Ctes) -> None:
+        """An expression: its columns, and the queries within."""
+        stack = [part]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, exp.Query):
+                self.subquery(node, chain, ctes)
+            elif isinstance(node, exp.Column):
+                self.column(node, chain)
+            elif isinstance(node, exp.Table | exp.UDTF):
+                self.report("unsupported_source", written(node), node)
+            else:
+                if isinstance(node, exp.Window):
+                    self.window(node, chain[0])
+                stack.extend(node.iter_expressions(reverse=True))
+
+    def window(self, node: exp.Expr, level: Level) -> None:
+        name = node.args.get("alias")
+        if name and lower(name.name) not in level.windows:
+            self.report("unknown_column", name.name, name)
+
+    def subquery(self, node: exp.Expr, chain: Chain, ctes: Ctes) -> None:
+        outputs = self.query(node, ctes, chain)
+        width = _expected_width(node)
+        if outputs is not None and width and len(outputs) != width:
+            self.report("unequal_columns", f"{len(outputs)} and {width}", node)
 
 
-def _spelling(name: str, output: Output) -> str:
-    column = (output[name] or "").partition(".")[2]
-    return column if column.lower() == name else name
+def _starred(item: exp.Expr, level: Level) -> Outputs | None:
+    """The columns that `*` or `t.*` stands for."""
+    table = lower(item.table) if isinstance(item, exp.Column) else ""
+    sources = [s for a, s in level.sources.items() if table in ("", a)]
+    found: Outputs = []
+    for source in sources:
+        if source.outputs is None:
+            return None
+        merged = set() if table else source.merged
+        found += [o for o in source.outputs if lower(o.name) not in merged]
+    star = item.this if isinstance(item, exp.Column) else item
+    left_out = {lower(node.name) for node in _listed(star.args.get("except_"))}
+    new = {lower(r.this.name): r.alias for r in _listed(star.args.get("rename"))}
+    return [
+        Output(new.get(lower(o.name), o.name), o.origin)
+        for o in found
+        if lower(o.name) not in left_out
+    ]
 
 
-def _is_output_name(column: exp.Column, scope: Scope) -> bool:
-    """True where an unqualified name means an output column: in the ORDER BY of a set operation,
-    and outside the select list for an alias (SQLite allows that in WHERE too)."""
-    query = scope.expression
-    if isinstance(query, exp.SetOperation):
-        return column.name.lower() in {name.lower() for name in query.named_selects}
-    aliases = {s.alias.lower() for s in getattr(query, "selects", ()) if s.alias}
-    return column.name.lower() in aliases and not _in_select_list(column, query)
+def _expected_width(query: exp.Expr) -> int:
+    """How many columns the place of a subquery asks for; 0 where any number will do."""
+    node, parent = query, query.parent
+    while isinstance(parent, exp.Paren | exp.Subquery | exp.Any | exp.All):
+        node, parent = parent, parent.parent
+    if isinstance(parent, exp.Exists):
+        return 0
+    other = None
+    if isinstance(parent, exp.In):
+        other = parent.this
+    elif isinstance(parent, exp.Predicate | exp.Binary):
+        other = parent.args.get("expression" if node.arg_key == "this" else "this")
+    if isinstance(other, exp.Subquery):
+        return 0  # two subqueries may be rows of any width
+    return len(other.expressions) if isinstance(other, exp.Tuple) else 1
 
 
-def _in_select_list(column: exp.Column, query: exp.Expr) -> bool:
-    node: exp.Expr = column
-    while node.parent is not None and node.parent is not query:
-        node = node.parent
-    return node.arg_key == "expressions"
-
-
-def _is_merged(name: str, scope: Scope) -> bool:
-    """True for a column that JOIN … USING or NATURAL JOIN makes one of two."""
-    is_natural = any(join.method == "NATURAL" for join in scope.find_all(exp.Join))
-    return is_natural or name in {merged.lower() for merged in _merged_names(scope)}
-
-
-def _merged_names(scope: Scope) -> list[str]:
-    joins = scope.find_all(exp.Join)
-    return [name.name for join in joins for name in join.args.get("using") or ()]
+def _listed(value: object) -> list[exp.Expr]:
+    return value if isinstance(value, list) else [value] if isinstance(value, exp.Expr) else []

@@ -1,69 +1,85 @@
 """The check: is this text exactly one read-only query over the given schema?
 
-"It parses" is not "valid SQL": `hello world` parses, as do fenced queries, `SELECT … INTO` and a
+"It parses" is not "valid SQL": `hello world` parses, as do fenced queries, `SELECT ... INTO` and a
 CTE that deletes. What passes is returned regenerated from the tree, so that comments (MySQL runs
-some of them) never survive. The rules are those of `faults` 9 to 17 in the project's fault list.
+some of them) never survive, and what was regenerated is read and checked again: it is what runs.
+The rules are those of `faults` 9 to 17 in the project's fault list.
+
+What the check does not do: bound the time or memory that a query takes. A join of thirty large
+tables is a valid query; whoever runs it sets the limits.
 """
 
 import difflib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import Any
 
 from sqlglot import exp
-from sqlglot.errors import ErrorLevel, SqlglotError
+from sqlglot.errors import ErrorLevel, SqlglotError, UnsupportedError
 
-from eval.task.dialect import TooComplexError, parse_statements, resolve_dialect
-from eval.task.functions import is_allowed_function
+from eval.task.aggregates import misplaced_functions
+from eval.task.calls import denied_calls, oversized_calls
+from eval.task.dialect import (
+    TooComplexError,
+    parse_statements,
+    parse_tokens,
+    read_tokens,
+    resolve_dialect,
+)
+from eval.task.forms import misshapen, unbracketed
+from eval.task.functions import denied_functions
+from eval.task.grants import Grants
+from eval.task.grouping import ungrouped_columns
 from eval.task.names import Names, Unknown, resolve_names
+from eval.task.nodes import UNSAFE, denied_nodes
+from eval.task.reserved import quote_reserved
 from eval.task.schema import Schema
+from eval.task.scope import CASELESS
+from eval.task.transpile import adapt, name_derived
+from eval.task.violation import CODES, Span, Violation, span
+
+__all__ = ["CODES", "SqlCheck", "Violation", "check_sql", "normalize_sql"]
 
 MAX_SQL_BYTES = 16 * 1024
 MAX_TOKENS = 2000
-
-# Keys of the nodes that a query may be made of besides functions. An allow-list: each dialect has
-# its own ways to run a script (`TRANSFORM … USING`), to lock (`WITH (TABLOCKX)`) or to take hints.
-ALLOWED_NODES = frozenset(
-    """
-    add alias all any attimezone between bitwiseand bitwiseleftshift bitwisenot bitwiseor
-    bitwiserightshift bitwisexor boolean bracket collate column cte cube datatype datatypeparam
-    distinct div dpipe eq escape except fetch filter from glob group groupingsets gt gte having
-    hexstring identifier ignorenulls ilike in intdiv intersect interval intervalspan is join
-    jsonpath jsonpathkey jsonpathroot jsonpathsubscript jsonpathwildcard lateral like limit
-    limitoptions literal lt lte mod mul national neg neq not null nullsafeeq nullsafeneq offset
-    order ordered paren qualify rawstring respectnulls rollup safedpipe select similarto slice star
-    sub subquery table tablealias tuple union values var where window windowspec with withingroup
-    """.split()
-)
-# Those of them that SQLite does not read.
-NOT_IN_SQLITE = frozenset(
-    """
-    all any attimezone bracket cube groupingsets interval intervalspan lateral qualify rollup
-    similarto slice withingroup
-    """.split()
-)
+# SQLite's limit of SELECTs in one UNION, and of tables in one join.
+MAX_SELECTS = 500
+MAX_TABLES = 64
+MAX_VIOLATIONS = 20
+# What was regenerated may be longer than the text, but not by much.
+GENERATED = {"max_bytes": 8 * MAX_SQL_BYTES, "max_tokens": 8 * MAX_TOKENS}
 
 # What sqlglot's walks and generators raise on odd trees (seen: `CAST(id AS int):text` to Exasol).
+CLASS = re.compile(r"<class '[\w.]*?(\w+)'>")
+MESSAGES = {
+    "denied_node": "{name} is not allowed in a query",
+    "not_granted": "{name!r} is not granted to this caller",
+    "out_of_range": "there is no column number {name}",
+    "unequal_columns": "{name} columns where as many must stand",
+    "unparsable": "{name} stands where it means nothing",
+    # The words are SQLite's and sqlglot's: `eval.queries.diagnose` knows them.
+    "repeated_table": "Alias already used: {name}",
+}
+
 SQLGLOT_FAILURES = (SqlglotError, RecursionError, TypeError, ValueError, AttributeError, KeyError)
 
 
 @dataclass(frozen=True, slots=True)
-class Violation:
-    """One reason why a text is refused. `code` is one of a closed set (see `check_sql`)."""
-
-    code: str
-    message: str
-    name: str = ""
-    suggestions: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class SqlCheck:
-    """The verdict on one text: `sql` is regenerated where it parsed, else the text as it came."""
+    """The verdict on one text.
+
+    `sql` is regenerated where the text passed, else the text as it came. `tables` and `columns`
+    (`table.column`) are those that it reads, as the schema spells them. `notes` say what may mean
+    something else in the dialect asked for, though the query passed.
+    """
 
     sql: str
     violations: tuple[Violation, ...] = ()
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def valid(self) -> bool:
@@ -71,13 +87,17 @@ class SqlCheck:
 
 
 def check_sql(
-    text: str, schema: Schema, read: str = "sqlite", write: str | None = None
+    text: str,
+    schema: Schema,
+    read: str = "sqlite",
+    write: str | None = None,
+    *,
+    grants: Grants | None = None,
 ) -> SqlCheck:
     """Check `text`, written in dialect `read`, against `schema`; regenerate it in dialect `write`.
 
-    Codes of violations: `empty`, `too_complex`, `unparsable`, `not_one_statement`, `not_a_query`,
-    `denied_node`, `denied_function`, `unknown_table`, `unknown_column`, `ambiguous_column`,
-    `unsupported_source`, `not_transpilable`.
+    With `grants` only what they name may be read; `schema` stays the whole one. Codes of
+    violations: `CODES`.
 
     Raises:
         DialectError: a dialect is unknown.
@@ -88,7 +108,7 @@ def check_sql(
     if isinstance(tree, Violation):
         return SqlCheck(text, (tree,))
     try:
-        return _check_tree(tree, text, schema, read, write)
+        return _check_tree(tree, text, schema, read, write, grants)
     except SQLGLOT_FAILURES as error:
         return SqlCheck(text, (_parse_failure(error),))
 
@@ -117,72 +137,114 @@ def _parse(text: str, read: str) -> exp.Expr | Violation:
     try:
         found = parse_statements(text, read, max_bytes=MAX_SQL_BYTES, max_tokens=MAX_TOKENS)
     except SqlglotError as error:
-        return _parse_failure(error)
+        return _parse_failure(error, text)
     if len(found) != 1:
         return Violation("not_one_statement", f"{len(found)} statements; exactly one may run")
-    return found[0]
+    return unbracketed(found[0])
 
 
-def _parse_failure(error: BaseException) -> Violation:
+def _parse_failure(error: BaseException, text: str = "") -> Violation:
     if isinstance(error, TooComplexError | RecursionError):
         return Violation("too_complex", str(error)[:200])
-    detail = (str(error).splitlines() or ["unknown"])[0][:200]
-    return Violation("unparsable", f"not SQL of this dialect: {detail}")
+    detail = CLASS.sub(r"\1", (str(error).splitlines() or ["unknown"])[0])
+    start, end = _place(error, text)
+    message = f"not SQL of this dialect: {detail[:200]}"
+    return Violation("unparsable", message, start=start, end=end)
 
 
-def _check_tree(tree: exp.Expr, text: str, schema: Schema, read: str, write: str) -> SqlCheck:
-    if not isinstance(tree, exp.Query) or isinstance(tree, exp.Table):
+def _place(error: BaseException, text: str) -> Span:
+    """Where the parser stumbled, from the line and the column that it names."""
+    found: dict[str, Any] = next(iter(getattr(error, "errors", ())), {})
+    word = found.get("highlight")
+    if not word:
+        return None, None
+    before = text.split("\n")[: found["line"] - 1]
+    end = sum(len(line) + 1 for line in before) + found["col"]
+    is_there = text[end - len(word) : end] == word
+    return (end - len(word), end) if is_there else (None, None)
+
+
+def _check_tree(
+    tree: exp.Expr, text: str, schema: Schema, read: str, write: str, grants: Grants | None
+) -> SqlCheck:
+    if not isinstance(tree, exp.Query):
         message = f"only a query may run; this is {tree.key.upper()}"
         return SqlCheck(text, (Violation("not_a_query", message),))
-    violations = [v for rule in RULES for v in rule(tree, read)]
-    names = Names() if violations else resolve_names(tree, schema, read)
-    violations += [_name_violation(unknown) for unknown in names.unknown]
-    sql, failure = _regenerate(tree, read, write)
-    if not violations and failure:
-        violations.append(failure)
-    return SqlCheck(
-        sql, tuple(violations), tuple(sorted(names.tables)), tuple(sorted(names.columns))
+    if problem := UNSAFE.search(text):
+        message = f"the character U+{ord(problem[0]):04X} may not stand in SQL"
+        start, end = problem.span()
+        return SqlCheck(text, (Violation("unparsable", message, start=start, end=end),))
+    violations, names = _violations(tree, schema, read, grants)
+    if violations:
+        return SqlCheck(text, violations, *_read_by(names))
+    work = adapt(tree, schema, read, write) if read != write else None
+    if work and work.lost:
+        return SqlCheck(text, tuple(work.lost[:MAX_VIOLATIONS]), *_read_by(names))
+    if work or write not in CASELESS:
+        (work.names if work else names).spell()
+    sql, violations = _regenerated(tree, names, schema, write, grants, is_checked=work is None)
+    if violations:
+        found = violations if work is None else tuple(_lost(v, read, write) for v in violations)
+        return SqlCheck(text, found, *_read_by(names))
+    return SqlCheck(sql, (), *_read_by(names), notes=tuple(work.notes) if work else ())
+
+
+def _lost(violation: Violation, read: str, write: str) -> Violation:
+    """What speaks against the text in the dialect asked for, not against what was written."""
+    message = f"{violation.name!r} of {read} has no known form in {write}: {violation.message}"
+    return replace(violation, code="not_transpilable", message=message[:300], suggestions=())
+
+
+def _violations(
+    tree: exp.Expr, schema: Schema, dialect: str, grants: Grants | None
+) -> tuple[tuple[Violation, ...], Names]:
+    """What speaks against a tree: first what it is made of, then its names, then their use."""
+    found = list(islice(_unique(v for rule in RULES for v in rule(tree, dialect)), MAX_VIOLATIONS))
+    if found:
+        return tuple(found), Names()
+    names = resolve_names(tree, schema, dialect, grants)
+    if names.unknown:
+        return tuple(map(_name_violation, names.unknown[:MAX_VIOLATIONS])), names
+    used = chain(
+        misplaced_functions(tree, names, dialect),
+        ungrouped_columns(tree, names, schema, dialect),
     )
+    return tuple(islice(used, MAX_VIOLATIONS)), names
 
 
-def _denied_nodes(tree: exp.Expr, read: str) -> Iterator[Violation]:
-    allowed = ALLOWED_NODES - NOT_IN_SQLITE if read == "sqlite" else ALLOWED_NODES
-    for node in tree.walk():
-        if not isinstance(node, exp.Func) and node.key not in allowed:
-            message = f"{node.key.upper()} is not allowed in a query"
-            yield Violation("denied_node", message, node.key)
+def _unique(violations: Iterable[Violation]) -> Iterator[Violation]:
+    return iter(dict.fromkeys(violations))
 
 
-def _holes(tree: exp.Expr, read: str) -> Iterator[Violation]:
-    """`SELECT FROM t`, `GROUP BY` of nothing, `COUNT(DISTINCT)`, `(*)`: sqlglot reads them."""
-    for node in tree.find_all(exp.Select, exp.Group, exp.Distinct, exp.Paren):
-        if isinstance(node, exp.Distinct) and isinstance(node.parent, exp.Query):
-            continue
-        filled = node.expressions if isinstance(node, exp.Select) else any(node.args.values())
-        if not filled or isinstance(node.this, exp.Star):
-            yield Violation("unparsable", f"{node.key.upper()} of nothing")
+def _read_by(names: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(sorted(names.tables)), tuple(sorted(names.columns))
 
 
-def _denied_functions(tree: exp.Expr, read: str) -> Iterator[Violation]:
-    for function in tree.find_all(exp.Func):
-        if not is_allowed_function(function, read):
-            name = function.name if isinstance(function, exp.Anonymous) else function.sql_name()
-            message = f"function {name[:64]!r} is not in the allow-list of {read}"
-            yield Violation("denied_function", message, name[:64])
+def _too_large(tree: exp.Expr, dialect: str) -> Iterator[Violation]:
+    for key, nodes, most in (
+        ("SELECTs", exp.Select, MAX_SELECTS),
+        ("tables", exp.Table, MAX_TABLES),
+    ):
+        if sum(1 for _ in tree.find_all(nodes)) > most:
+            yield Violation("too_complex", f"over {most} {key}")
 
 
 RULES: tuple[Callable[[exp.Expr, str], Iterator[Violation]], ...] = (
-    _denied_nodes,
-    _denied_functions,
-    _holes,
+    denied_nodes,
+    denied_functions,
+    misshapen,
+    oversized_calls,
+    _too_large,
 )
 
 
 def _name_violation(unknown: Unknown) -> Violation:
     close = tuple(_did_you_mean(unknown.name, unknown.candidates))
-    kind = unknown.code.replace("_", " ")
+    message = MESSAGES.get(unknown.code, "{kind} {name!r}").format(
+        kind=unknown.code.replace("_", " "), name=unknown.name
+    )
     hint = f"; did you mean {', '.join(close)}?" if close else ""
-    return Violation(unknown.code, f"{kind} {unknown.name!r}{hint}", unknown.name, close)
+    return Violation(unknown.code, message + hint, unknown.name, close, unknown.start, unknown.end)
 
 
 def _did_you_mean(name: str, candidates: tuple[str, ...]) -> list[str]:
@@ -190,25 +252,47 @@ def _did_you_mean(name: str, candidates: tuple[str, ...]) -> list[str]:
     return [spellings[m] for m in difflib.get_close_matches(name.lower(), spellings, n=3)]
 
 
-def _regenerate(tree: exp.Expr, read: str, write: str) -> tuple[str, Violation | None]:
-    """`tree` in dialect `write`, and why that is not the same query where it is not."""
+def _regenerated(
+    tree: exp.Expr,
+    names: Names,
+    schema: Schema,
+    dialect: str,
+    grants: Grants | None,
+    *,
+    is_checked: bool,
+) -> tuple[str, tuple[Violation, ...]]:
+    """`tree` as text, and what speaks against that text when it is read again.
+
+    `is_checked`: the tree passed in this dialect, so that reading the same tree again is enough.
+    """
+    quote_reserved(tree, dialect)
+    name_derived(tree, dialect)
     try:
-        sql = tree.sql(write, comments=False, unsupported_level=ErrorLevel.RAISE)
-        lost = "" if read == write else _lost(tree, sql, write)
-    except (SqlglotError, TypeError, ValueError) as error:
-        sql = tree.sql(read, comments=False, unsupported_level=ErrorLevel.IGNORE)
-        return sql, Violation("not_transpilable", str(error)[:200])
-    if lost:
-        message = f"{lost!r} of {read} has no known form in {write}"
-        return sql, Violation("not_transpilable", message, lost)
-    return sql, None
+        sql = tree.sql(dialect, comments=False, unsupported_level=ErrorLevel.RAISE, copy=False)
+    except UnsupportedError as error:
+        return "", (Violation("not_transpilable", str(error)[:200]),)
+    tokens = read_tokens(sql, dialect, **GENERATED)
+    found = parse_tokens(tokens, sql, dialect)
+    if len(found) != 1:
+        return sql, (Violation("not_one_statement", f"regenerated as {len(found)} statements"),)
+    again = found[0]
+    called = [_located(v, tree, dialect) for v in denied_calls(tokens, sql, again, dialect)]
+    if called or (is_checked and again == tree):
+        return sql, tuple(called)
+    violations, other = _violations(again, schema, dialect, grants)
+    if not violations and (other.tables, other.columns) != (names.tables, names.columns):
+        message = "the query reads other tables or columns once it is regenerated"
+        violations = (Violation("unparsable", message),)
+    return sql, violations
 
 
-def _lost(tree: exp.Expr, sql: str, write: str) -> str:
-    """The first thing in `tree`, or in the text generated from it, that `write` does not have."""
-    for function in tree.find_all(exp.Anonymous):
-        if not is_allowed_function(function, write):
-            return function.name
-    limits = {"max_bytes": 4 * MAX_SQL_BYTES, "max_tokens": 4 * MAX_TOKENS}
-    (written,) = parse_statements(sql, write, **limits)
-    return next((v.name or v.code for rule in RULES for v in rule(written, write)), "")
+def _located(violation: Violation, tree: exp.Expr, dialect: str) -> Violation:
+    """`violation` of a call in the regenerated text, as the function that was written."""
+    calls = [f for f in tree.find_all(exp.Func) if f"{violation.name}(" in f.sql(dialect).lower()]
+    if not calls:
+        return violation
+    function = calls[-1]  # the innermost
+    name = function.name if isinstance(function, exp.Anonymous) else function.sql_name()
+    start, end = span(function)
+    message = violation.message.replace(repr(violation.name), repr(name))
+    return replace(violation, message=message, name=name, start=start, end=end)

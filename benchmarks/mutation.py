@@ -1,0 +1,185 @@
+"""`python -m benchmarks.mutation`: how many small changes of the guard's code its tests notice.
+
+mutmut changes one operator, constant or argument at a time and runs the tests that reach the place.
+It works on a copy of the code, so that the tree stays as it is. Writes `guard_mutation_score`: the
+share of the changes that some test fails on, or that take it past its time. Module-level data, such
+as the allow-lists, is not changed by mutmut.
+"""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.guard import wilson
+from eval.task.figure import RESULTS, Figure, write_figure
+
+GUARD = "sql"
+# Which tables there are is read elsewhere, and tested there.
+NOT_THE_GUARD = frozenset({"ddl", "schema", "tables"})
+# Besides the tests named like a module.
+TESTS = ("check_sql*", "hostile_corpus")
+COPIED = ("eval", "benchmarks", "tests/unit", "tests/fuzz", "tests/fixtures")
+# Tests that start processes, or play for seconds: the others reach the same code.
+LEFT_OUT = "not small_stack and not no_text_ever_raises"
+# Exit codes of mutmut's children, see `mutmut.stats.status_by_exit_code`.
+SURVIVED = {0: "survived", 33: "no tests", 5: "no tests", None: "not checked"}
+# Of pytest: a test failed. Others mean that time ran out or that the process died.
+KILLED = 1
+SKIPPED = 34
+
+
+class MutationError(RuntimeError):
+    """mutmut did not come to an end; the message is the end of what it said."""
+
+
+def guard_modules(root: Path) -> tuple[str, ...]:
+    """The names of the modules of `eval/task` that the check imports, itself included."""
+    found: set[str] = set()
+    waiting = [GUARD]
+    while waiting:
+        module = waiting.pop()
+        path = root / f"eval/task/{module}.py"
+        if module in found | NOT_THE_GUARD or not path.is_file():
+            continue
+        found.add(module)
+        names = (
+            getattr(node, "module", None) or "" for node in ast.walk(ast.parse(path.read_text()))
+        )
+        waiting += [
+            name.removeprefix("eval.task.") for name in names if name.startswith("eval.task.")
+        ]
+    return tuple(sorted(found))
+
+
+def copy_tree(root: Path, folder: Path, modules: Sequence[str]) -> None:
+    """Copy what the tests need from `root` to `folder`, with mutmut's configuration.
+
+    Raises:
+        MutationError: `root` holds none of the modules or tests.
+    """
+    for name in COPIED:
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    paths = [f"eval/task/{m}.py" for m in modules if (root / f"eval/task/{m}.py").is_file()]
+    tests = [
+        str(path.relative_to(root))
+        for name in (*TESTS, *modules)
+        for path in sorted(root.glob(f"tests/unit/test_{name}.py"))
+    ]
+    if not paths or not tests:
+        raise MutationError(f"{root}: no module or no test to run; run from the repository's root")
+    (folder / "pyproject.toml").write_text(_configuration(paths, tests), encoding="utf-8")
+
+
+def _configuration(paths: list[str], tests: list[str]) -> str:
+    options = ["-p", "no:cacheprovider", "-k", LEFT_OUT]
+    return "\n".join(
+        [
+            "[tool.pytest.ini_options]",
+            'pythonpath = ["."]',
+            'addopts = ["--import-mode=importlib", "--noconftest"]',
+            "[tool.mutmut]",
+            'source_paths = ["eval/task"]',
+            f"only_mutate = {json.dumps(paths)}",
+            'also_copy = ["eval", "benchmarks"]',
+            f"pytest_add_cli_args = {json.dumps(options)}",
+            f"pytest_add_cli_args_test_selection = {json.dumps(tests)}",
+            "",
+        ]
+    )
+
+
+def run_mutmut(folder: Path, children: int, only: Sequence[str]) -> None:
+    """Run mutmut in `folder`; `only` are patterns of mutants' names, all of them if empty.
+
+    Raises:
+        MutationError: it failed, as it does where a test fails without any change.
+    """
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(children), *only]
+    with (folder / "mutmut.log").open("w+", encoding="utf-8") as log:
+        done = subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        log.seek(0)
+        if done.returncode:
+            raise MutationError(log.read()[-2000:])
+
+
+def read_codes(folder: Path) -> dict[str, dict[str, int | None]]:
+    """The exit code of each mutant's tests, by module; None for one that was not run."""
+    found = {}
+    for path in sorted(folder.glob("mutants/eval/task/*.py.meta")):
+        found[path.name.removesuffix(".py.meta")] = json.loads(path.read_text())["exit_code_by_key"]
+    return found
+
+
+def rows_of(codes: dict[str, dict[str, int | None]]) -> list[dict[str, Any]]:
+    """One row a module: how many changes were noticed, and the names of those that were not."""
+    rows = []
+    for module, by_name in codes.items():
+        ran = {name: c for name, c in by_name.items() if c is not None and c != SKIPPED}
+        counts = Counter(_status(code) for code in ran.values())
+        unseen = sorted(name for name, code in ran.items() if code in SURVIVED)
+        rows.append({"module": module, "mutants": len(ran), **counts, "unseen": unseen})
+    return [row for row in rows if row["mutants"]]
+
+
+def _status(code: int | None) -> str:
+    return SURVIVED.get(code, "killed" if code == KILLED else "ended otherwise")
+
+
+def figure_of(codes: dict[str, dict[str, int | None]]) -> Figure:
+    """Raises MutationError where no mutant was run."""
+    rows = rows_of(codes)
+    n = sum(row["mutants"] for row in rows)
+    if not n:
+        raise MutationError("no mutant was run")
+    seen = n - sum(len(row["unseen"]) for row in rows)
+    low, high = wilson(seen, n)
+    return Figure(
+        "guard_mutation_score",
+        value=round(seen / n, 4),
+        unit="share of mutants of the guard's code that its tests notice",
+        n=n,
+        interval=(round(low, 4), round(high, 4)),
+        notes="mutmut; ended otherwise: past its time, or the process died; unseen: names of "
+        "the others, as `mutmut show` takes them",
+        rows=rows,
+    )
+
+
+def main(
+    module: Annotated[
+        list[str] | None, typer.Option(help="Modules of eval/task; default: the guard's.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Patterns of mutants' names; default: all.")
+    ] = None,
+    children: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    keep: Annotated[Path | None, typer.Option(help="Work here, and leave it.")] = None,
+    results: Annotated[Path, typer.Option(help="Where the figure is written.")] = RESULTS,
+) -> None:
+    """Run mutation testing on the guard."""
+    folder = keep or Path(tempfile.mkdtemp(prefix="sqlwright-mutation-"))
+    try:
+        copy_tree(Path.cwd(), folder, module or guard_modules(Path.cwd()))
+        run_mutmut(folder, children, only or ())
+        figure = figure_of(read_codes(folder))
+    except (MutationError, OSError) as error:
+        print(f"mutation: error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    path = write_figure(figure, results)
+    print(json.dumps({"figure": str(path), "value": figure.value, "n": figure.n}))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,96 @@
+"""Mutation testing of the guard: what is copied, how mutants are counted, and what fails."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from benchmarks import mutation
+from benchmarks.mutation import (
+    MutationError,
+    copy_tree,
+    figure_of,
+    guard_modules,
+    main,
+    rows_of,
+)
+
+ROOT = Path(__file__).parents[2]
+CODES: dict[str, dict[str, int | None]] = {
+    "sql": {"a_1": 1, "a_2": 0, "a_3": 36, "a_4": 33, "a_5": None, "a_6": 34},
+    "names": {"b_1": 1, "b_2": -11},
+    "grants": {"c_1": None},
+}
+
+
+def test_a_copy_holds_what_the_tests_need(tmp_path: Path) -> None:
+    copy_tree(ROOT, tmp_path, ("sql", "dialect", "nonesuch"))
+    found = tomllib.loads((tmp_path / "pyproject.toml").read_text())["tool"]["mutmut"]
+    assert found["only_mutate"] == ["eval/task/sql.py", "eval/task/dialect.py"]
+    tests = found["pytest_add_cli_args_test_selection"]
+    assert {"tests/unit/test_check_sql.py", "tests/unit/test_hostile_corpus.py"} <= set(tests)
+    assert all((tmp_path / name).is_file() for name in (*tests, *found["only_mutate"]))
+    assert (tmp_path / "tests/fixtures/hostile").is_dir()
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_the_guard_is_what_the_check_imports() -> None:
+    found = guard_modules(ROOT)
+    assert {"sql", "names", "functions", "dialect", "grants"} <= set(found)
+    assert not {"schema", "prompt", "sqlite_judge"} & set(found)
+    assert all((ROOT / f"eval/task/{name}.py").is_file() for name in found)
+
+
+def test_a_tree_without_the_guard_is_refused(tmp_path: Path) -> None:
+    for name in mutation.COPIED:
+        (tmp_path / "root" / name).mkdir(parents=True)
+    with pytest.raises(MutationError, match="no module or no test"):
+        copy_tree(tmp_path / "root", tmp_path / "copy", ["sql"])
+
+
+def test_rows_count_by_module_and_name_what_went_unseen() -> None:
+    assert rows_of(CODES) == [
+        {
+            "module": "sql", "mutants": 4, "killed": 1, "survived": 1, "ended otherwise": 1,
+            "no tests": 1, "unseen": ["a_2", "a_4"],
+        },
+        {"module": "names", "mutants": 2, "killed": 1, "ended otherwise": 1, "unseen": []},
+    ]  # fmt: skip
+
+
+def test_the_figure_is_the_share_noticed() -> None:
+    figure = figure_of(CODES)
+    assert (figure.figure, figure.value, figure.n) == ("guard_mutation_score", 0.6667, 6)
+    with pytest.raises(MutationError, match="no mutant"):
+        figure_of({"sql": {"a_1": None}})
+
+
+def test_the_command_writes_the_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def run(folder: Path, children: int, only: list[str]) -> None:
+        asked.append((children, only))
+        place = folder / "mutants/eval/task"
+        place.mkdir(parents=True)
+        (place / "sql.py.meta").write_text(json.dumps({"exit_code_by_key": CODES["sql"]}))
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(mutation, "run_mutmut", run)
+    app = typer.Typer()
+    app.command()(main)
+    options = ["--only", "eval.task.sql.*", "--children", "1", "--results", str(tmp_path)]
+    done = CliRunner().invoke(app, options)
+    assert done.exit_code == 0, done.output
+    assert asked == [(1, ["eval.task.sql.*"])]
+    assert json.loads((tmp_path / "guard_mutation_score.json").read_text())["value"] == 0.5
+
+
+def test_what_mutmut_says_of_a_failure_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.mutation.sys.executable", "/bin/false")
+    with pytest.raises(MutationError):
+        mutation.run_mutmut(tmp_path, 1, [])
