@@ -1,4 +1,7 @@
-"""`sqlwright-serve`: start the engine and the facade; settings come as options or SQLWRIGHT_…"""
+"""`sqlwright-serve`: start the engine and the facade; settings come as options or SQLWRIGHT_…
+
+Databases are registered by sub-commands: add-database, list-databases, remove-database (--help).
+"""
 
 import argparse
 import asyncio
@@ -8,6 +11,7 @@ import uvloop
 from pydantic import ValidationError
 
 from eval.task.bundle import BundleError
+from server import commands
 from server.logs import configure_logs
 from server.run import START_ERRORS, serve
 from server.settings import PREFIX, Settings, unknown_variables
@@ -37,6 +41,8 @@ def complain(text: str) -> int:
 def main(arguments: list[str]) -> int:
     if unknown := unknown_variables():
         return complain(f"{unknown[0]} is no setting; see README for the list")
+    if arguments and commands.is_command(arguments[0]):
+        return commands.main(arguments)
     try:
         settings = parse(arguments)
     except ValidationError as error:

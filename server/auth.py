@@ -14,7 +14,10 @@ from server.metrics import Metrics
 def key_checker(
     keys: Sequence[SecretStr], metrics: Metrics
 ) -> Callable[[Request], Awaitable[None]]:
-    """A dependency that lets a request pass with one of `keys`, or any where there are none."""
+    """A dependency that lets a request pass with one of `keys`, or any where there are none.
+
+    The key that passed is `request.state.api_key` from then on.
+    """
     hashes = [_hash(key.get_secret_value()) for key in keys]
 
     async def check_key(request: Request) -> None:
@@ -28,6 +31,7 @@ def key_checker(
         if scheme != "Bearer" or not any(matches):
             metrics.rejected.labels("unauthorized").inc()
             raise Unauthorized("missing or wrong API key", hint="send Authorization: Bearer KEY")
+        request.state.api_key = key
 
     return check_key
 

@@ -12,6 +12,14 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from server.completions import (
+    GREEDY,
+    Completion,
+    Sampling,
+    read_completions,
+    read_replies,
+    read_scores,
+)
 from server.errors import (
     BadRequest,
     EngineFailed,
@@ -24,19 +32,10 @@ from server.errors import (
 # A keep-alive connection can be closed by vLLM between two requests.
 RETRIES = 2
 CLOSED = (aiohttp.ServerDisconnectedError, ConnectionResetError, aiohttp.ClientOSError)
+# Both routes then say which tokens they read and wrote.
+WITH_IDS = {"return_token_ids": True}
 # vLLM's ways to say that a prompt is too long.
 TOO_LONG = ("context length", "maximum model length")
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One whole completion; `logprobs` has the natural logarithm for each token."""
-
-    text: str
-    logprobs: tuple[float, ...]
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +50,22 @@ class Engine(Protocol):
     """What the facade needs of an engine; `model` is "base" or an adapter's versioned name."""
 
     async def complete(
-        self, model: str, prompt: str, *, max_tokens: int, stop_token_ids: Sequence[int] = ()
-    ) -> Completion: ...
+        self,
+        model: str,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int,
+        stop_token_ids: Sequence[int] = (),
+        sampling: Sampling = GREEDY,
+    ) -> list[Completion]: ...
 
-    async def reply(self, model: str, message: str, *, max_tokens: int) -> Completion: ...
+    async def reply(
+        self, model: str, message: str, *, max_tokens: int, sampling: Sampling = GREEDY
+    ) -> list[Completion]: ...
+
+    async def score(
+        self, model: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
+    ) -> tuple[float, ...]: ...
 
     def forward(self, path: str, body: dict[str, Any]) -> Any:
         """An async context manager of the engine's `Reply` to `body` posted to `path`."""
@@ -88,26 +99,45 @@ class VllmEngine:
         return self._session
 
     async def complete(
-        self, model: str, prompt: str, *, max_tokens: int, stop_token_ids: Sequence[int] = ()
-    ) -> Completion:
-        """Greedy completion of `prompt` with token log-probabilities."""
-        body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+        self,
+        model: str,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int,
+        stop_token_ids: Sequence[int] = (),
+        sampling: Sampling = GREEDY,
+    ) -> list[Completion]:
+        """Completions of `prompt`, a text or token ids, with token log-probabilities."""
+        asked = prompt if isinstance(prompt, str) else list(prompt)
+        body = {"model": model, "prompt": asked, "max_tokens": max_tokens, **sampling.body()}
         if stop_token_ids:
             body["stop_token_ids"] = list(stop_token_ids)
-        record = await self._record("/v1/completions", body | {"logprobs": 0})
+        record = await self._record("/v1/completions", body | {"logprobs": 0, **WITH_IDS})
         with _readable():
-            choice = record["choices"][0]
-            return _completion(choice["text"], choice["logprobs"]["token_logprobs"], record)
+            return read_completions(record, sampling)
 
-    async def reply(self, model: str, message: str, *, max_tokens: int) -> Completion:
-        """Greedy answer to one user's message in the model's own chat template."""
+    async def reply(
+        self, model: str, message: str, *, max_tokens: int, sampling: Sampling = GREEDY
+    ) -> list[Completion]:
+        """Answers to one user's message in the model's own chat template."""
         messages = [{"role": "user", "content": message}]
-        body = {"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
-        record = await self._record("/v1/chat/completions", body | {"logprobs": True})
+        body = {"model": model, "messages": messages, "max_tokens": max_tokens, **sampling.body()}
+        record = await self._record("/v1/chat/completions", body | {"logprobs": True, **WITH_IDS})
         with _readable():
-            choice = record["choices"][0]
-            logprobs = [token["logprob"] for token in choice["logprobs"]["content"]]
-            return _completion(choice["message"]["content"] or "", logprobs, record)
+            return read_replies(record, sampling)
+
+    async def score(
+        self, model: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
+    ) -> tuple[float, ...]:
+        """The model's own log-probability of each of `token_ids` after `prompt_ids`.
+
+        vLLM computes them in the prefill, without its prefix cache; one token is decoded in vain.
+        """
+        ids = [*prompt_ids, *token_ids]
+        body = {"model": model, "prompt": ids, "max_tokens": 1, "temperature": 0}
+        record = await self._record("/v1/completions", body | {"prompt_logprobs": 0})
+        with _readable():
+            return read_scores(record, token_ids)
 
     async def _record(self, path: str, body: dict[str, Any]) -> Any:
         async with self._post(path, body) as response:
@@ -159,19 +189,6 @@ class VllmEngine:
                     break
             await asyncio.sleep(0.01)
         raise NotReady("the engine can't be reached", hint="try again shortly", retry_after=2)
-
-
-def _completion(text: str, logprobs: Sequence[float], record: Any) -> Completion:
-    usage = record["usage"]
-    if not isinstance(text, str):
-        raise TypeError("the completion is no text")
-    return Completion(
-        text,
-        tuple(map(float, logprobs)),
-        record["choices"][0]["finish_reason"] or "stop",
-        usage["prompt_tokens"],
-        usage["completion_tokens"],
-    )
 
 
 @contextmanager

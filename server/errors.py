@@ -51,6 +51,11 @@ class Unauthorized(ServerError):
     code = "invalid_api_key"
 
 
+class Forbidden(ServerError):
+    status = 403
+    code = "not_granted"
+
+
 class NotFound(ServerError):
     status = 404
     code = "not_found"

@@ -1,24 +1,31 @@
-"""The life of one question: schema, prompt, decode, extract, check, confidence."""
+"""The life of one question: schema, prompt, decode, check, repair, confidence."""
 
+import asyncio
 import time
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import structlog
-
-from eval.task.prompt import BASE_FORMAT, extract_sql
-from eval.task.sql import SqlCheck, Violation, check_sql
+from eval.task.schema import Schema
+from eval.task.sql import Violation
 from server.adapters.table import AdapterTable, Served
+from server.advice import Adviser
 from server.confidence import raw_confidence
 from server.databases import Database, Databases, check_dialect
-from server.engine import Completion, Engine
-from server.errors import ContextLengthExceeded
+from server.decode.candidate import Asked
+from server.decode.decoder import Decoder
+from server.decode.grammars import Grammars
+from server.decode.options import Options, Plan
+from server.decode.policy import Outcome, decide
+from server.engine import Engine
+from server.errors import Forbidden
 from server.metrics import Metrics
-from server.schemas import GenerateRequest, GenerateResponse, Usage, ViolationOut
+from server.prompts import Prompt, compose, readable
+from server.schemas import GenerateRequest, GenerateResponse, SuggestionOut, Usage, ViolationOut
 
-log = structlog.get_logger()
-BASE_DIALECT = "sqlite"
+# Schemas of more tables are pruned in a thread.
+MANY_TABLES = 100
 
 
 class Tokenizer(Protocol):
@@ -79,117 +86,140 @@ class Generator:
     max_tokens: int
     max_model_len: int
     tokenizer: Tokenizer | None = None
+    plan: Plan = field(default_factory=Plan)
+    options: Options = field(default_factory=Options)
+    adviser: Adviser = field(default_factory=Adviser)
 
-    async def answer(self, request: GenerateRequest, request_id: str) -> GenerateResponse:
-        """Answer one question.
+    @cached_property
+    def grammars(self) -> Grammars:
+        return Grammars(self.metrics)
+
+    async def answer(
+        self, request: GenerateRequest, request_id: str, key: str | None = None
+    ) -> GenerateResponse:
+        """Answer one question of the caller with the API key `key`, which was checked.
 
         Raises:
             ServerError: the request is at fault (4xx) or the engine can't answer (5xx).
         """
         stages = Stages(self.metrics)
+        decoder = await self._decoder(request, key)
+        stages.done("prompt")
+        plan = Plan(
+            request.decoding or self.plan.wanted, request.repair or self.plan.repair, request.n
+        )
+        outcome = await decide(decoder, plan, self.options, stages)
+        check, asked = outcome.candidate.check, decoder.asked
+        suggestions: list[SuggestionOut] = []
+        if check.valid:
+            suggestions = await self.adviser.advise(check.sql, asked.readable, asked.dialect)
+            stages.done("suggest")
+        self._count(decoder, outcome, plan)
+        return _response(decoder, outcome, suggestions, request_id, stages.total())
+
+    async def _decoder(self, request: GenerateRequest, key: str | None) -> Decoder:
+        """Everything that is known of the question before the engine is asked."""
         wanted = self.default_adapter if request.model is None else request.model
         served = self.adapters.find(wanted)
-        database, dialect = self._database(request)
-        prompt = self._prompt(served, database, request.natural_language_query)
-        stages.done("prompt")
-        completion = await self._decode(served, prompt)
-        stages.done("engine")
-        check = self._check(completion, served, database, dialect)
-        stages.done("check")
-        self._count(completion, check)
-        return _response(completion, check, served, dialect, request_id, stages.total())
-
-    async def _decode(self, served: Served, prompt: str) -> Completion:
-        if served.manifest is None:
-            return await self.engine.reply(served.name, prompt, max_tokens=self.max_tokens)
-        return await self.engine.complete(
-            served.name,
-            prompt,
+        database, dialect = await self._database(request)
+        schema = readable(database, key)
+        if not schema.tables:
+            raise Forbidden(
+                f"nothing of database {database.name!r} is granted to this caller",
+                param="database",
+                hint="ask its operator for a grant",
+            )
+        prompt = await self._prompt(served, schema, request.natural_language_query)
+        asked = Asked(
+            served=served,
+            prompt=prompt.text,
+            schema=database.schema,
+            readable=schema,
+            shown=prompt.schema,
+            database=database,
+            dialect=dialect,
+            grants=database.grants_for(key),
             max_tokens=self.max_tokens,
-            stop_token_ids=served.stop_token_ids,
         )
+        decoder = Decoder(self.engine, self.grammars, asked)
+        if prompt.left_out:
+            decoder.note(prompt.note)
+        return decoder
 
-    def _database(self, request: GenerateRequest) -> tuple[Database, str]:
+    async def _database(self, request: GenerateRequest) -> tuple[Database, str]:
         """The schema to ask, and the dialect to answer in."""
         wanted = None if request.dialect is None else check_dialect(request.dialect)
         if request.ddl is not None:
-            database = self.databases.from_ddl(request.ddl, wanted or "sqlite")
+            database = await self.databases.read_ddl(request.ddl, wanted or "sqlite")
         else:
             database = self.databases.find(request.database)
         return database, wanted or database.dialect
 
-    def _prompt(self, served: Served, database: Database, question: str) -> str:
-        manifest = served.manifest
-        prompt_format = manifest.prompt_format if manifest else BASE_FORMAT
-        # The adapter writes the dialect it was trained on; the answer is transpiled from there.
-        prompt = prompt_format.render(database.schema, question, _adapter_dialect(served))
-        limit = self.max_model_len - self.max_tokens
-        if self.tokenizer and (found := self.tokenizer.count(prompt)) > limit:
-            raise ContextLengthExceeded(
-                f"schema and question are {found} tokens; at most {limit} fit",
-                param="ddl",
-                hint="send only the tables that the question needs",
-            )
-        return prompt
+    async def _prompt(self, served: Served, schema: Schema, question: str) -> Prompt:
+        make = partial(
+            compose,
+            served,
+            schema,
+            question,
+            count=self.tokenizer.count if self.tokenizer else None,
+            limit=self.max_model_len - self.max_tokens,
+        )
+        return await asyncio.to_thread(make) if len(schema.tables) > MANY_TABLES else make()
 
-    def _check(
-        self, completion: Completion, served: Served, database: Database, dialect: str
-    ) -> SqlCheck:
-        text = extract_sql(completion.text)
-        if completion.finish_reason == "length":
-            message = f"the model had not finished after {completion.completion_tokens} tokens"
-            return SqlCheck(text, (Violation("truncated", message),))
-        try:
-            return check_sql(text, database.schema, _adapter_dialect(served), dialect)
-        except Exception:  # a text that trips the check up is no valid query, and no fault of ours
-            log.exception("check_failed", dialect=dialect)
-            return SqlCheck(text, (Violation("unparsable", "the check can't read this text"),))
-
-    def _count(self, completion: Completion, check: SqlCheck) -> None:
-        truncated = completion.finish_reason == "length"
-        outcome = "valid" if check.valid else "truncated" if truncated else "invalid"
-        self.metrics.answers.labels(outcome).inc()
-        self.metrics.confidence.observe(raw_confidence(completion.logprobs))
-        self.metrics.tokens.labels("prompt").inc(completion.prompt_tokens)
-        self.metrics.tokens.labels("completion").inc(completion.completion_tokens)
-
-
-def _adapter_dialect(served: Served) -> str:
-    return served.manifest.dialect if served.manifest else BASE_DIALECT
+    def _count(self, decoder: Decoder, outcome: Outcome, plan: Plan) -> None:
+        found = outcome.candidate
+        is_cut = found.completion.is_cut
+        verdict = "valid" if found.valid else "truncated" if is_cut else "invalid"
+        self.metrics.answers.labels(verdict).inc()
+        self.metrics.decodings.labels(found.decoding).inc()
+        if outcome.was_tried:
+            result = "repaired" if outcome.is_repaired else "failed"
+            self.metrics.repairs.labels(plan.repair, result).inc()
+        self.metrics.confidence.observe(raw_confidence(found.completion.logprobs))
+        self.metrics.tokens.labels("prompt").inc(decoder.prompt_tokens)
+        self.metrics.tokens.labels("completion").inc(decoder.completion_tokens)
 
 
 def _response(
-    completion: Completion,
-    check: SqlCheck,
-    served: Served,
-    dialect: str,
+    decoder: Decoder,
+    outcome: Outcome,
+    suggestions: list[SuggestionOut],
     request_id: str,
     timings_ms: dict[str, float],
 ) -> GenerateResponse:
-    suggestions = [f"{v.name} → {s}" for v in check.violations for s in v.suggestions]
+    found, asked = outcome.candidate, decoder.asked
     return GenerateResponse(
-        sql_query=check.sql,
-        confidence=raw_confidence(completion.logprobs),
+        sql_query=found.check.sql,
+        confidence=raw_confidence(found.completion.logprobs),
         calibrated=False,
-        valid=check.valid,
-        violations=[
-            ViolationOut(
-                code=v.code, message=v.message, name=v.name, suggestions=list(v.suggestions)
-            )
-            for v in check.violations
-        ],
-        dialect=dialect,
-        tables=list(check.tables),
-        columns=list(check.columns),
+        valid=found.valid,
+        violations=[_violation(violation) for violation in found.check.violations],
+        dialect=asked.dialect,
+        tables=list(found.check.tables),
+        columns=list(found.check.columns),
         suggestions=suggestions,
         abstained=False,
-        truncated=completion.finish_reason == "length",
-        model=served.name,
+        truncated=found.completion.is_cut,
+        decoding=found.decoding,
+        repaired=outcome.is_repaired,
+        agreement=outcome.agreement,
+        masked_mass=found.masked_mass,
+        notes=decoder.notes,
+        model=asked.served.name,
         usage=Usage(
-            prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens,
-            total_tokens=completion.prompt_tokens + completion.completion_tokens,
+            prompt_tokens=decoder.prompt_tokens,
+            completion_tokens=decoder.completion_tokens,
+            total_tokens=decoder.prompt_tokens + decoder.completion_tokens,
         ),
         request_id=request_id,
         timings_ms=timings_ms,
+    )
+
+
+def _violation(found: Violation) -> ViolationOut:
+    return ViolationOut(
+        code=found.code,
+        message=found.message,
+        name=found.name,
+        suggestions=list(found.suggestions),
     )

@@ -21,9 +21,34 @@ class Metrics:
         )
         self.stage = Histogram(
             "sqlwright_stage_seconds",
-            "Time in each stage of /generate-sql: prompt, engine, check.",
+            "Time in each stage of /generate-sql: prompt, engine, check, vote, repair, score, "
+            "suggest.",
             ["stage"],
             buckets=SECONDS,
+            registry=registry,
+        )
+        self.decodings = Counter(
+            "sqlwright_decodings_total",
+            "Answers of /generate-sql by what won: free, constrained, continued, sampled.",
+            ["decoding"],
+            registry=registry,
+        )
+        self.repairs = Counter(
+            "sqlwright_repairs_total",
+            "Answers that would not do, by repair and outcome: repaired, failed.",
+            ["repair", "outcome"],
+            registry=registry,
+        )
+        self.grammar_build = Histogram(
+            "sqlwright_grammar_build_seconds",
+            "Time to make the grammar of a schema that was not in the cache.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.grammar_cache = Counter(
+            "sqlwright_grammar_cache_total",
+            "Grammars that were asked for, by outcome: hit, miss.",
+            ["outcome"],
             registry=registry,
         )
         self.confidence = Histogram(

@@ -3,13 +3,16 @@
 from pathlib import Path
 
 from asgi_correlation_id import correlation_id
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from eval.task.schema import Schema
+from server.databases import Database
 from server.errors import NotReady
 from server.generate import Generator
+from server.prompts import readable
 from server.schemas import DatabaseOut, DatabasesOut, GenerateRequest, GenerateResponse, TableOut
 from server.strict_json import StrictRoute
 
@@ -20,28 +23,30 @@ def question_routes(generator: Generator) -> APIRouter:
     router = APIRouter(tags=["questions"], route_class=StrictRoute)
 
     @router.post("/generate-sql", summary="English question to checked SQL")
-    async def generate_sql(request: GenerateRequest) -> GenerateResponse:
-        return await generator.answer(request, correlation_id.get() or "")
+    async def generate_sql(request: GenerateRequest, http: Request) -> GenerateResponse:
+        return await generator.answer(request, correlation_id.get() or "", _key(http))
 
-    @router.get("/databases", summary="Registered databases")
-    async def databases() -> DatabasesOut:
+    @router.get("/databases", summary="Registered databases, as far as the caller may read them")
+    async def databases(http: Request) -> DatabasesOut:
         found = generator.databases
-        return DatabasesOut(
-            default=found.default,
-            databases=[
-                DatabaseOut(
-                    name=database.name,
-                    dialect=database.dialect,
-                    tables=[
-                        TableOut(name=t.name, columns=list(t.column_names))
-                        for t in database.schema.tables
-                    ],
-                )
-                for database in found.registered.values()
-            ],
-        )
+        key = _key(http)
+        listed = [
+            _listed(database, readable(database, key)) for database in found.registered.values()
+        ]
+        return DatabasesOut(default=found.default, databases=[d for d in listed if d.tables])
 
     return router
+
+
+def _key(http: Request) -> str | None:
+    """The API key that was checked; None where the server asks for none."""
+    key: str | None = getattr(http.state, "api_key", None)
+    return key
+
+
+def _listed(database: Database, schema: Schema) -> DatabaseOut:
+    tables = [TableOut(name=t.name, columns=list(t.column_names)) for t in schema.tables]
+    return DatabaseOut(name=database.name, dialect=database.dialect, tables=tables)
 
 
 def health_routes(generator: Generator) -> APIRouter:

@@ -21,13 +21,16 @@ import uvicorn
 from eval.task.base_model import BaseModelError, resolve_base_model, weights_sha256
 from eval.task.bundle import publish, read_aliases
 from server.adapters.table import AdapterTable
+from server.advice import Adviser
 from server.app import create_app
-from server.databases import Databases, sample_databases
+from server.databases import Databases
+from server.decode.options import Options, Plan
 from server.engine import VllmEngine
 from server.generate import FileTokenizer, Generator
 from server.metrics import Metrics
+from server.registry import Registry
 from server.settings import Settings
-from server.supervisor import EngineStartError, Supervisor, has_gpu
+from server.supervisor import CPU_MODULES, EngineStartError, Supervisor, has_gpu
 
 log = structlog.get_logger()
 BUNDLED = Path(__file__).parent / "bundled"
@@ -170,6 +173,7 @@ async def _engine(
 
 def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Generator:
     metrics = Metrics()
+    registry = Registry(settings.databases)
     local = base if isinstance(base, Path) else None
     has_tokenizer = local is not None and (local / "tokenizer.json").is_file()
     tokenizer = FileTokenizer(local) if local and has_tokenizer else None
@@ -179,17 +183,26 @@ def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Gene
         metrics,
         base_sha256=weights_sha256(local) if local else "",
         max_rank=settings.max_lora_rank,
+        modules=None if settings.engine_url or has_gpu() else frozenset(CPU_MODULES),
         token_id=tokenizer.token_id if tokenizer else lambda _: None,
     )
     return Generator(
         engine=engine,
         adapters=adapters,
-        databases=Databases(sample_databases(), settings.default_database),
+        databases=Databases(registry.databases(), settings.default_database, registry.databases),
         metrics=metrics,
         default_adapter=settings.default_adapter,
         max_tokens=settings.max_tokens,
         max_model_len=settings.max_model_len,
         tokenizer=tokenizer,
+        plan=Plan(settings.decoding, settings.repair),
+        options=Options(
+            settings.temperature,
+            settings.repair_samples,
+            settings.agree_by,
+            settings.run_queries,
+        ),
+        adviser=Adviser(settings.suggest_ms),
     )
 
 
@@ -240,6 +253,7 @@ async def _bring_up(
     _announce(settings, listener, adapters, progress.say)
     async with asyncio.TaskGroup() as group:
         group.create_task(adapters.watch(settings.rescan_seconds))
+        group.create_task(generator.databases.watch(settings.rescan_seconds))
         if supervisor:
             rewarms: set[asyncio.Task[None]] = set()
 

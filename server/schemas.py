@@ -14,7 +14,11 @@ from pydantic import (
     model_validator,
 )
 
+from server.decode.options import Decoding, RepairName, Wanted
+from server.suggest import Kind, Proof
+
 MAX_QUESTION = 4000
+MAX_SAMPLES = 16
 
 
 class Wire(BaseModel):
@@ -45,6 +49,15 @@ class GenerateRequest(Wire):
         description="dialect of `ddl` and of the answer; default: the database's",
     )
     model: str | None = Field(None, max_length=80, description="adapter alias, or alias@version")
+    decoding: Wanted | None = Field(
+        None,
+        description="free, constrained to the schema's grammar, or auto: free, and repaired if the "
+        "check refuses it; default: the server's",
+    )
+    repair: RepairName | None = Field(
+        None, description="how auto repairs what does not pass; default: the server's"
+    )
+    n: int = Field(1, ge=1, le=MAX_SAMPLES, description="samples, of which the vote decides")
 
     @field_validator("natural_language_query")
     @classmethod
@@ -78,6 +91,19 @@ class Usage(Wire):
     total_tokens: int
 
 
+class SuggestionOut(Wire):
+    """What may be better said; `rewrite` is the whole query, `verdict` what is known of it."""
+
+    kind: Kind
+    message: str
+    clause: str
+    rewrite: str | None
+    proof: Proof
+    num_databases: int
+    assumes: list[str]
+    verdict: str
+
+
 class GenerateResponse(Wire):
     """An answer; `valid` says whether it passed the check, `confidence` is raw until calibrated."""
 
@@ -89,9 +115,18 @@ class GenerateResponse(Wire):
     dialect: str
     tables: list[str]
     columns: list[str]
-    suggestions: list[str]
+    suggestions: list[SuggestionOut]
     abstained: bool
     truncated: bool
+    decoding: Decoding = Field(description="what won: free, constrained, continued or sampled")
+    repaired: bool = Field(description="it took the place of a first answer that would not do")
+    agreement: float | None = Field(
+        ge=0, le=1, description="share of the `n` samples that agree with it"
+    )
+    masked_mass: float = Field(
+        ge=0, le=1, description="probability that the grammar took from what the model would write"
+    )
+    notes: list[str] = Field(description="what else the asker should know, in words")
     model: str
     usage: Usage
     request_id: str
@@ -124,7 +159,7 @@ class SamplingFields(Wire):
     max_tokens: int | None = Field(None, ge=1, le=1 << 20)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
-    n: int = Field(1, ge=1, le=16)
+    n: int = Field(1, ge=1, le=MAX_SAMPLES)
     stream: bool = False
     stream_options: dict[Literal["include_usage"], bool] | None = None
     stop: Stop | None = None

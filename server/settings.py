@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from eval.task.base_model import BASE_MODEL, cache_folder
 from eval.task.bundle import default_store
 from eval.task.samples import DEFAULT
+from server.decode.options import Agreement, RepairName, Wanted
 
 PREFIX = "SQLWRIGHT_"
 # Read by other parts under the same prefix; not the server's.
@@ -33,6 +34,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     store: Path = Field(default_factory=default_store, description="folder of the adapter store")
+    databases: Path = Field(
+        default_factory=lambda values: values["store"].parent / "databases",
+        description="folder of the databases that were registered",
+    )
     base_model: str = Field(
         BASE_MODEL, description="base model: the embedded one, a local folder, or a hub id"
     )
@@ -54,6 +59,26 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1 << 20, ge=1024, description="largest request body, bytes")
     max_inflight: int = Field(512, ge=1, description="requests in progress; more get 503")
     max_tokens: int = Field(256, ge=16, le=4096, description="completion tokens of an SQL answer")
+    decoding: Wanted = Field(
+        "auto", description="how answers are decoded: free, constrained, or auto (free, repaired)"
+    )
+    repair: RepairName = Field(
+        "constrained",
+        description="how auto repairs: constrained, continue, agree, execute or none",
+    )
+    repair_samples: int = Field(
+        8, ge=1, le=16, description="samples of a repair by agreement or execution"
+    )
+    temperature: float = Field(0.7, gt=0, le=2, description="temperature of samples")
+    agree_by: Agreement = Field(
+        "execution", description="what a vote compares: answers on made-up rows (execution) or text"
+    )
+    run_queries: bool = Field(
+        False, description="let repair=execute run checked queries on registered SQLite files"
+    )
+    suggest_ms: float = Field(
+        20.0, ge=0, le=1000, description="time for suggestions on a valid answer, ms; 0: none"
+    )
     max_model_len: int = Field(4096, ge=256, description="context length of the engine, tokens")
     max_num_seqs: int = Field(0, ge=0, description="sequences in one engine step; 0: by the device")
     max_loras: int = Field(4, ge=1, description="adapters in one engine step")
@@ -65,7 +90,9 @@ class Settings(BaseSettings):
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1, description="share of a GPU's memory")
     request_seconds: float = Field(120.0, gt=0, description="deadline of one request to the engine")
     start_seconds: float = Field(900.0, gt=0, description="deadline of the engine's start")
-    rescan_seconds: float = Field(5.0, gt=0, description="time between two scans of the store")
+    rescan_seconds: float = Field(
+        5.0, gt=0, description="time between two scans of the store and of the databases"
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="log level")
 
     @model_validator(mode="before")

@@ -29,6 +29,11 @@ STABLE_SECONDS = 60.0
 MAX_CRASHES = 5
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 2.0, 30.0
 POLL_SECONDS = 0.5
+# The layers that an adapter may change on the CPU: those of Llama and its like, without the head.
+# vLLM's CPU build takes a LoRA of the head wherever it may stand, and computes it for one token a
+# request: a request for log-probabilities of its prompt then ends the engine if any other is in
+# progress (vllm-project/vllm issues 16668 and 51594; seen with 0.32).
+CPU_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PR_SET_PDEATHSIG = 1
 
 
@@ -72,6 +77,8 @@ def launch(settings: Settings, model: Path | str, socket: Path) -> Launch:
         "--max-cpu-loras", str(max(settings.max_loras, settings.max_cpu_loras)),
         "--max-lora-rank", str(settings.max_lora_rank),
         "--shutdown-timeout", str(GRACE_SECONDS),
+        # The grammars of constrained decoding are llguidance's.
+        "--structured-outputs-config", '{"backend": "guidance"}',
     ]  # fmt: skip
     # The engine has no use for the clients' keys.
     own = {name: text for name, text in os.environ.items() if name != "SQLWRIGHT_API_KEYS"}
@@ -86,7 +93,7 @@ def launch(settings: Settings, model: Path | str, socket: Path) -> Launch:
     if is_gpu:
         command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
     else:
-        command += ["--dtype", "float32"]
+        command += ["--dtype", "float32", "--lora-target-modules", *CPU_MODULES]
         env |= _cpu_env(settings)
     return Launch(command, env)
 
@@ -130,7 +137,7 @@ class Supervisor:
         self.socket.parent.mkdir(parents=True, exist_ok=True)
         self.socket.unlink(missing_ok=True)  # a stale one makes vLLM die with "address in use"
         plan = launch(self.settings, self.model, self.socket)
-        with self.log_path.open("wb") as out:
+        with self.log_path.open("ab") as out:  # appended: it says why the last one died
             self.process = await asyncio.create_subprocess_exec(
                 *plan.command,
                 env=plan.env,

@@ -7,7 +7,7 @@ import struct
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,21 @@ from eval.task.bundle import CONFIG, WEIGHTS, Manifest, publish, write_manifest
 from eval.task.prompt import TEMPLATE
 from server.adapters.table import AdapterTable
 from server.app import create_app
+from server.completions import GREEDY, Completion, Sampling
 from server.databases import Databases, sample_databases
-from server.engine import Completion, Reply
-from server.errors import ServerError
+from server.engine import Reply
+from server.errors import BadRequest, EngineFailed, ServerError
 from server.generate import Generator
 from server.metrics import Metrics
 from server.settings import Settings
+from server.supervisor import CPU_MODULES
 
 GOOD_SQL = "SELECT name FROM users"
 QUESTION = {"natural_language_query": "Show me all users"}
 ERROR_KEYS = {"type", "code", "message", "param", "hint", "request_id"}
 MAX_ERROR_BYTES = 4096
 BASE_SHA256 = "b" * 64
-USUAL = Completion(GOOD_SQL, (-0.1, -0.2), "stop", 10, 2)
+PROMPT_IDS = tuple(range(10))
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,30 @@ class Ask:
     def is_warm_up(self) -> bool:
         return self.how == "complete" and self.body["max_tokens"] == 1
 
+    @property
+    def grammar(self) -> str:
+        """The grammar that was sent along; "" without one."""
+        sampling = self.body.get("sampling")
+        return sampling.grammar if sampling else ""
+
+
+def completion_of(
+    text: str,
+    logprobs: tuple[float, ...] = (-0.1, -0.2),
+    finish_reason: str = "stop",
+    tokens: tuple[str, ...] = (),
+) -> Completion:
+    """A completion of `PROMPT_IDS`; a token without text ends it unless `tokens` are given."""
+    tokens = tokens or (text, *("" for _ in logprobs[1:]))[: len(logprobs)]
+    ids = tuple(range(len(logprobs)))
+    return Completion(text, logprobs, finish_reason, PROMPT_IDS, ids, tokens)
+
 
 class FakeEngine:
-    """Answers what it was told, then `GOOD_SQL` for ever, and remembers what it was asked."""
+    """Answers what it was told, then `GOOD_SQL` for ever, and remembers what it was asked.
+
+    What it is asked under a grammar has masked log-probabilities; scored, each token has -0.6.
+    """
 
     def __init__(self) -> None:
         self.asked: list[Ask] = []
@@ -58,14 +81,20 @@ class FakeEngine:
         self.failures: dict[str, ServerError] = {}
         self.gate: asyncio.Event | None = None
         self.healthy = True
+        self.has_grammars = True
+        self.can_score = True
         self.chunks: list[bytes | Exception] = [b'{"object":"text_completion"}']
         self.content_type = "application/json"
         self.forwards_open = 0
 
     def enqueue(
-        self, text: str, logprobs: tuple[float, ...] = (-0.1, -0.2), finish_reason: str = "stop"
+        self,
+        text: str,
+        logprobs: tuple[float, ...] = (-0.1, -0.2),
+        finish_reason: str = "stop",
+        tokens: tuple[str, ...] = (),
     ) -> None:
-        self.answers.append(Completion(text, logprobs, finish_reason, 10, len(logprobs)))
+        self.answers.append(completion_of(text, logprobs, finish_reason, tokens))
 
     def fail(self, error: ServerError, model: str = "") -> None:
         """From now on raise `error`, for one model or for all."""
@@ -80,11 +109,18 @@ class FakeEngine:
     def warmed(self) -> list[str]:
         return [ask.model for ask in self.asked if ask.is_warm_up]
 
-    async def _answer(self, how: str, model: str, text: str, **body: Any) -> Completion:
+    async def _answer(self, how: str, model: str, text: str, **body: Any) -> list[Completion]:
+        sampling: Sampling = body["sampling"]
         await self._meet(Ask(how, model, text, body))
         if body["max_tokens"] == 1:
-            return Completion("SELECT", (-0.1,), "length", 1, 1)
-        return self.answers.popleft() if self.answers else USUAL
+            return [completion_of("SELECT", (-0.1,), "length")]
+        if sampling.grammar and not self.has_grammars:
+            raise BadRequest("Grammar error: no such backend")
+        found = [
+            self.answers.popleft() if self.answers else completion_of(GOOD_SQL)
+            for _ in range(sampling.n)
+        ]
+        return [replace(one, is_masked=bool(sampling.grammar)) for one in found]
 
     async def _meet(self, ask: Ask) -> None:
         self.asked.append(ask)
@@ -94,15 +130,30 @@ class FakeEngine:
             raise error
 
     async def complete(
-        self, model: str, prompt: str, *, max_tokens: int, stop_token_ids: Sequence[int] = ()
-    ) -> Completion:
-        stops = tuple(stop_token_ids)
-        return await self._answer(
-            "complete", model, prompt, max_tokens=max_tokens, stop_token_ids=stops
-        )
+        self,
+        model: str,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int,
+        stop_token_ids: Sequence[int] = (),
+        sampling: Sampling = GREEDY,
+    ) -> list[Completion]:
+        body = {"max_tokens": max_tokens, "stop_token_ids": tuple(stop_token_ids)}
+        return await self._answer("complete", model, str(prompt), **body, sampling=sampling)
 
-    async def reply(self, model: str, message: str, *, max_tokens: int) -> Completion:
-        return await self._answer("reply", model, message, max_tokens=max_tokens)
+    async def reply(
+        self, model: str, message: str, *, max_tokens: int, sampling: Sampling = GREEDY
+    ) -> list[Completion]:
+        return await self._answer("reply", model, message, max_tokens=max_tokens, sampling=sampling)
+
+    async def score(
+        self, model: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
+    ) -> tuple[float, ...]:
+        body = {"max_tokens": 0, "token_ids": tuple(token_ids)}
+        await self._meet(Ask("score", model, str(prompt_ids), body))
+        if not self.can_score:
+            raise EngineFailed("no score")
+        return tuple(-0.6 for _ in token_ids)
 
     @asynccontextmanager
     async def forward(self, path: str, body: dict[str, Any]) -> AsyncIterator[Reply]:
@@ -224,7 +275,8 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def table(store: Path, engine: FakeEngine) -> AdapterTable:
-    return AdapterTable(store, engine, Metrics(), base_sha256=BASE_SHA256, max_rank=32)
+    limits: dict[str, Any] = {"max_rank": 32, "modules": frozenset(CPU_MODULES)}
+    return AdapterTable(store, engine, Metrics(), base_sha256=BASE_SHA256, **limits)
 
 
 @pytest.fixture
@@ -236,7 +288,7 @@ async def generator(table: AdapterTable, engine: FakeEngine) -> Generator:
         databases=Databases(sample_databases(), "shop"),
         metrics=table.metrics,
         default_adapter="spider",
-        max_tokens=64,
+        max_tokens=128,
         max_model_len=2048,
     )
 

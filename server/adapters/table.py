@@ -46,7 +46,10 @@ class Served:
 
 
 class AdapterTable:
-    """The served versions by alias and by full name; the store at `store` is the truth."""
+    """The served versions by alias and by full name; the store at `store` is the truth.
+
+    The engine would leave out what an adapter changes in other layers than `modules`, if given.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class AdapterTable:
         *,
         base_sha256: str = "",
         max_rank: int = 512,
+        modules: frozenset[str] | None = None,
         token_id: Callable[[str], int | None] = lambda _: None,
     ) -> None:
         self.store = store
@@ -63,6 +67,7 @@ class AdapterTable:
         self.metrics = metrics
         self.base_sha256 = base_sha256
         self.max_rank = max_rank
+        self.modules = modules
         self.token_id = token_id
         self.active: dict[str, Served] = {}
         self.versions: dict[str, Served] = {BASE: Served(BASE, "", None)}
@@ -143,6 +148,8 @@ class AdapterTable:
             raise BundleError(
                 f"wrong_base: trained on {manifest.base_model}, not on the served base"
             )
+        if self.modules and (others := sorted(set(manifest.target_modules) - self.modules)):
+            raise BundleError(f"unsupported_modules: this engine serves no adapter of {others[0]}")
         if manifest.rank > self.max_rank:
             raise BundleError(
                 f"rank_too_high: rank {manifest.rank} is over {self.max_rank}; "

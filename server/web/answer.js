@@ -19,7 +19,8 @@ export function answerNodes(answer, { query, withKey, seconds, copy }) {
       confidence(answer),
       answer.truncated ? element('p', { class: 'notice' }, 'Cut off: the model reached its token limit before the end.') : null,
       violations(answer.violations ?? []),
-      suggestions(answer),
+      ...notes(answer.notes ?? []),
+      suggestions(answer.suggestions ?? []),
       details(answer, seconds),
       curl(curlCommand(query, withKey), copy),
     ),
@@ -84,10 +85,35 @@ function alternatives(names) {
   return names.flatMap((name, index) => [index ? ' or ' : '', element('code', {}, name)]);
 }
 
-function suggestions({ suggestions: list = [], violations: found = [] }) {
-  const shown = new Set(found.flatMap((violation) => violation.suggestions ?? []));
-  const more = list.filter((name) => typeof name === 'string' && !shown.has(name));
-  return more.length ? element('p', { class: 'help' }, 'Close names: ', alternatives(more)) : null;
+function suggestions(list) {
+  if (!list.length) return null;
+  return element('details', { class: 'more', id: 'suggestions' },
+    element('summary', {}, list.length === 1 ? 'One suggestion' : `${list.length} suggestions`),
+    element('ul', {}, list.map(suggestion)));
+}
+
+function suggestion({ message, rewrite, verdict }) {
+  return element('li', {},
+    message,
+    rewrite ? element('pre', { class: 'sql', tabindex: '0', role: 'region', 'aria-label': 'Rewritten SQL' }, element('code', {}, sqlFragment(rewrite))) : null,
+    rewrite ? element('p', { class: 'help' }, `The rewritten query: ${verdict}.`) : null);
+}
+
+function notes(list) {
+  return list.map((text) => element('p', { class: 'notice' }, text));
+}
+
+const DECODINGS = {
+  free: 'as the model wrote it',
+  constrained: "under the schema's grammar",
+  continued: 'with wrong names replaced',
+  sampled: 'the sample that most agree on',
+};
+
+function decodingText({ decoding, repaired, agreement }) {
+  const parts = [DECODINGS[decoding] ?? decoding, repaired ? 'repaired' : null];
+  if (typeof agreement === 'number') parts.push(`${Math.round(100 * agreement)} % of the samples agree`);
+  return parts.filter(Boolean).join(', ');
 }
 
 function details(answer, seconds) {
@@ -95,6 +121,7 @@ function details(answer, seconds) {
   const rows = [
     ['Model', element('code', {}, answer.model ?? '')],
     ['Dialect', answer.dialect],
+    ['Decoded', decodingText(answer)],
     ['Tables', (answer.tables ?? []).join(', ')],
     ['Columns', (answer.columns ?? []).join(', ')],
     ['Tokens', `${usage.prompt_tokens ?? '?'} prompt + ${usage.completion_tokens ?? '?'} completion = ${usage.total_tokens ?? '?'}`],

@@ -21,7 +21,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     env = os.environ | {
         "SQLWRIGHT_STORE": str(folder / "store"),
         "SQLWRIGHT_PORT": "0",
-        "SQLWRIGHT_MAX_TOKENS": "64",
+        "SQLWRIGHT_MAX_TOKENS": "128",
         "SQLWRIGHT_RESCAN_SECONDS": "1",
     }
     with log.open("w") as err:

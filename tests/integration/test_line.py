@@ -57,9 +57,20 @@ def test_the_openai_sdk_completes_streams_and_lists_adapters_as_models(live: Liv
         assert refusal.value.code == "adapter_not_found"
 
 
+NAMES = [f"column_number_{i}" for i in range(3000)]
+
+
+def test_a_schema_over_the_context_is_pruned_and_the_answer_says_so(live: Live) -> None:
+    columns = ", ".join(f"{name} TEXT" for name in NAMES)
+    answer = live.ask(ddl=f"CREATE TABLE users (signup_date TEXT, {columns})")
+    assert answer["notes"][0].startswith("left out of the prompt to fit: users.column_number_")
+    assert answer["usage"]["prompt_tokens"] < 4096
+
+
 def test_a_prompt_over_the_context_is_a_clear_400(live: Live) -> None:
-    columns = ", ".join(f"column_number_{i} TEXT" for i in range(3000))
-    status, body = live.post("/generate-sql", QUESTION | {"ddl": f"CREATE TABLE t ({columns})"})
+    columns = ", ".join(f"{name} TEXT" for name in NAMES)
+    ddl = f"CREATE TABLE t ({columns}, PRIMARY KEY ({', '.join(NAMES)}))"  # keys are never left out
+    status, body = live.post("/generate-sql", QUESTION | {"ddl": ddl})
     assert status == 400
     assert body["error"]["code"] == "context_length_exceeded"
     assert body["error"]["hint"]

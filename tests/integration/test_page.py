@@ -164,12 +164,32 @@ async def test_an_invalid_answer_shows_its_violations(tab: Page, site: Site):
     await expect(second).to_contain_text("DROP is not allowed in a query")
 
 
+async def test_a_repaired_answer_shows_how_it_came_about_and_what_may_be_better(
+    tab: Page, site: Site
+):
+    found = {
+        "message": "SELECT * also reads columns that nobody asked for.",
+        "rewrite": "SELECT id FROM users",
+        "verdict": "changes the result",
+    }
+    more = {"decoding": "sampled", "repaired": True, "agreement": 0.75, "suggestions": [found]}
+    await ask(tab, site, ANSWER | more | {"notes": ["left out of the prompt to fit: orders"]})
+    await expect(tab.locator(".notice")).to_have_text("left out of the prompt to fit: orders")
+    await tab.locator("#suggestions summary").click()
+    await expect(tab.locator("#suggestions code")).to_have_text("SELECT id FROM users")
+    await expect(tab.locator("#suggestions li")).to_contain_text("changes the result")
+    await tab.locator("#details summary").click()
+    await expect(tab.locator("#details")).to_contain_text("repaired, 75 % of the samples agree")
+
+
 async def test_hostile_model_text_stays_text(tab: Page, site: Site):
     sql = f"SELECT '{HOSTILE}' FROM {HOSTILE}"
     violation = {"code": HOSTILE, "message": HOSTILE, "name": HOSTILE, "suggestions": [HOSTILE]}
     hostile = {"sql_query": sql, "valid": False, "violations": [violation], "model": HOSTILE}
     title = await tab.title()
-    await ask(tab, site, ANSWER | hostile | {"tables": [HOSTILE], "suggestions": ["<img>"]})
+    found = {"message": HOSTILE, "rewrite": sql, "verdict": HOSTILE}
+    more = {"tables": [HOSTILE], "suggestions": [found], "notes": [HOSTILE], "decoding": HOSTILE}
+    await ask(tab, site, ANSWER | hostile | more)
     await expect(tab.locator("#sql")).to_have_text(sql)
     assert await tab.locator("#violations .violation-text").text_content() == HOSTILE
     assert await tab.locator("#answer img, #answer script").count() == 0

@@ -167,6 +167,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "format 2": (rewrite(format_version=2), "format"),
     "wrong base": (rewrite(base_model_sha256="c" * 64), "wrong_base"),
     "rank 64": (rewrite(rank=64), "rank_too_high"),
+    "head": (rewrite(target_modules=["q_proj", "lm_head"]), "unsupported_modules"),
     "rank text": (rewrite(rank="8"), ""),
     "rank null": (rewrite(rank=None), ""),
     "files list": (rewrite(files=[]), ""),

@@ -8,6 +8,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,30 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import unused_port
 
-from server.engine import RETRIES, Completion, VllmEngine
+from server.completions import Completion, Sampling
+from server.engine import RETRIES, VllmEngine
 from server.errors import EngineFailed, EngineTimeout, NotReady, ServerError
 from tests.conftest import assert_error, make_client
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2}
-TEXT = {"text": "SELECT 1", "logprobs": {"token_logprobs": [-0.5, -0.25]}, "finish_reason": "stop"}
+TEXT = {
+    "text": "SELECT 1",
+    "logprobs": {"token_logprobs": [-0.5, -0.25], "tokens": ["SELECT", " 1"]},
+    "finish_reason": "stop",
+    "prompt_token_ids": [5, 6, 7],
+    "token_ids": [8, 9],
+}
 MESSAGE = {
     "message": {"content": "SELECT 1"},
-    "logprobs": {"content": [{"logprob": -0.5}, {"logprob": -0.25}]},
+    "logprobs": {
+        "content": [{"logprob": -0.5, "token": "SELECT"}, {"logprob": -0.25, "token": " 1"}]
+    },
     "finish_reason": "length",
+    "token_ids": [8, 9],
 }
+REPLY = {"choices": [MESSAGE], "prompt_token_ids": [5, 6, 7], "usage": USAGE}
+FOUND = Completion("SELECT 1", (-0.5, -0.25), "stop", (5, 6, 7), (8, 9), ("SELECT", " 1"))
+GRAMMAR = "start: /x/"
 WHOLE = {"choices": [TEXT], "usage": USAGE}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -80,12 +94,64 @@ async def pair(request, short_folder) -> AsyncIterator[tuple[VllmEngine, Script]
     await runner.cleanup()
 
 
-async def test_a_completion_is_greedy_with_its_logprobs(pair):
+async def test_a_completion_is_greedy_with_its_logprobs_and_tokens(pair):
     engine, script = pair
-    found = await engine.complete("spider@1", "prompt", max_tokens=9)
-    assert found == Completion("SELECT 1", (-0.5, -0.25), "stop", 7, 2)
+    assert await engine.complete("spider@1", "prompt", max_tokens=9) == [FOUND]
     body = {"model": "spider@1", "prompt": "prompt", "max_tokens": 9, "temperature": 0}
-    assert script.asked == [("/v1/completions", body | {"logprobs": 0})]
+    assert script.asked == [("/v1/completions", body | {"logprobs": 0, "return_token_ids": True})]
+
+
+async def test_a_prompt_may_be_token_ids(pair):
+    engine, script = pair
+    await engine.complete("spider@1", (1, 2), max_tokens=9)
+    assert script.asked[0][1]["prompt"] == [1, 2]
+
+
+async def test_samples_have_a_temperature_and_a_seed_so_that_they_come_again(pair):
+    engine, script = pair
+    script.says(200, WHOLE | {"choices": [TEXT, TEXT | {"text": "SELECT 2"}]})
+    found = await engine.complete("base", "x", max_tokens=9, sampling=Sampling(2, 0.5))
+    assert [one.text for one in found] == ["SELECT 1", "SELECT 2"]
+    body = script.asked[0][1]
+    assert (body["n"], body["temperature"], body["seed"]) == (2, 0.5, 0)
+
+
+@pytest.mark.parametrize("how", ["complete", "reply"])
+async def test_what_was_decoded_under_a_grammar_has_masked_logprobs(pair, how):
+    engine, script = pair
+    script.says(200, REPLY if how == "reply" else WHOLE)
+    ask = engine.reply if how == "reply" else engine.complete
+    (found,) = await ask("base", "x", max_tokens=9, sampling=Sampling(grammar=GRAMMAR))
+    assert found.is_masked
+    assert script.asked[0][1]["structured_outputs"] == {"grammar": GRAMMAR}
+
+
+async def test_a_score_has_the_logprobs_of_the_completions_tokens_only(pair):
+    engine, script = pair
+    entries = [None, {"6": {"logprob": -9}}, {"8": {"logprob": -0.5}}, {"9": {"logprob": -1}}]
+    script.says(200, {"choices": [TEXT | {"prompt_logprobs": entries}], "usage": USAGE})
+    assert await engine.score("spider@1", (5, 6), (8, 9)) == (-0.5, -1.0)
+    body = {"model": "spider@1", "prompt": [5, 6, 8, 9], "max_tokens": 1, "temperature": 0}
+    assert script.asked == [("/v1/completions", body | {"prompt_logprobs": 0})]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [None, [], [{"8": {"logprob": -1}}], [{"1": {"logprob": -1}}] * 2, [{"8": {}}] * 2, [None] * 2],
+    ids=str,
+)
+async def test_a_score_that_can_not_be_read_is_the_engines_failure(pair, entries):
+    engine, script = pair
+    script.says(200, {"choices": [TEXT | {"prompt_logprobs": entries}], "usage": USAGE})
+    with pytest.raises(EngineFailed):
+        await engine.score("spider@1", (), (8, 9))
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "expected"), [((-0.5, -0.25), -0.75), ((), float("-inf"))], ids=str
+)
+def test_the_logprob_of_a_completion_is_the_sum(logprobs, expected):
+    assert replace(FOUND, logprobs=logprobs).logprob == expected
 
 
 async def test_stop_tokens_are_sent_where_there_are_any(pair):
@@ -96,9 +162,9 @@ async def test_stop_tokens_are_sent_where_there_are_any(pair):
 
 async def test_a_reply_goes_through_the_chat_template(pair):
     engine, script = pair
-    script.says(200, {"choices": [MESSAGE], "usage": USAGE})
+    script.says(200, REPLY)
     found = await engine.reply("base", "hello", max_tokens=9)
-    assert found == Completion("SELECT 1", (-0.5, -0.25), "length", 7, 2)
+    assert found == [replace(FOUND, finish_reason="length")]
     path, body = script.asked[0]
     assert path == "/v1/chat/completions"
     assert body["messages"] == [{"role": "user", "content": "hello"}]
@@ -108,15 +174,16 @@ async def test_a_reply_goes_through_the_chat_template(pair):
 async def test_an_empty_reply_is_empty_text(pair):
     engine, script = pair
     empty = MESSAGE | {"message": {"content": None}, "logprobs": {"content": []}}
-    script.says(200, {"choices": [empty], "usage": USAGE})
-    assert (await engine.reply("base", "hello", max_tokens=9)).text == ""
+    script.says(200, REPLY | {"choices": [empty]})
+    (found,) = await engine.reply("base", "hello", max_tokens=9)
+    assert found.text == ""
 
 
 def error(message: str, **fields: object) -> dict[str, object]:
     return {"error": {"message": message, "type": "x", "param": None, "code": 400} | fields}
 
 
-NO_NUMBER = {"logprobs": {"token_logprobs": [None]}}
+NO_NUMBER = {"logprobs": {"token_logprobs": [None], "tokens": ["x"]}}
 TOO_LONG = "This model's maximum context length is 2048 tokens. However, you requested 3000."
 TOO_LONG_TOO = "The decoder prompt (length 9) is longer than the maximum model length of 8."
 REFUSALS: list[tuple[int, object, int, str]] = [
@@ -141,7 +208,8 @@ REFUSALS: list[tuple[int, object, int, str]] = [
     (200, WHOLE | {"choices": [TEXT | {"logprobs": None}]}, 502, "engine_error"),
     (200, WHOLE | {"choices": [TEXT | {"text": None}]}, 502, "engine_error"),
     (200, WHOLE | {"choices": [TEXT | NO_NUMBER]}, 502, "engine_error"),
-    (200, WHOLE | {"usage": None}, 502, "engine_error"),
+    (200, WHOLE | {"choices": [TEXT | {"token_ids": None}]}, 502, "engine_error"),
+    (200, WHOLE | {"choices": [TEXT, TEXT]}, 502, "engine_error"),
     (503, error("busy"), 503, "not_ready"),
     (429, error("busy"), 503, "not_ready"),
 ]  # fmt: skip
@@ -355,7 +423,7 @@ async def keep_alive(last: str, served: int) -> AsyncIterator[tuple[VllmEngine, 
 async def test_a_kept_connection_that_the_server_ended_is_no_error(last):
     async with keep_alive(last, served=1) as (engine, connections):
         for _ in range(3):
-            assert (await engine.complete("base", "x", max_tokens=1)).text == "SELECT 1"
+            assert await engine.complete("base", "x", max_tokens=1) == [FOUND]
         assert connections == [1, 1, 1]
 
 

@@ -9,9 +9,10 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from server import generate
 from server.adapters.table import AdapterTable
 from server.confidence import raw_confidence
+from server.databases import Databases, key_id
+from server.decode import candidate
 from server.errors import EngineFailed, EngineTimeout, NotReady
 from server.generate import Generator
 from tests.conftest import (
@@ -49,7 +50,7 @@ async def test_an_answer_has_every_field_of_the_contract(client, generator):
     body = response.json()
     assert response.status_code == 200
     timings = body.pop("timings_ms")
-    assert set(timings) == {"prompt", "engine", "check", "total"}
+    assert set(timings) == {"prompt", "engine", "check", "suggest", "total"}
     assert all(value >= 0 for value in timings.values())
     assert body == {
         "sql_query": GOOD_SQL,
@@ -63,6 +64,11 @@ async def test_an_answer_has_every_field_of_the_contract(client, generator):
         "suggestions": [],
         "abstained": False,
         "truncated": False,
+        "decoding": "free",
+        "repaired": False,
+        "agreement": None,
+        "masked_mass": 0.0,
+        "notes": [],
         "model": generator.adapters.active["spider"].name,
         "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12},
         "request_id": response.headers["x-request-id"],
@@ -167,8 +173,8 @@ REFUSED = {
 @pytest.mark.parametrize("text", REFUSED, ids=lambda text: text[:40])
 async def test_an_answer_that_is_no_safe_query_is_marked_invalid(client, engine, text):
     engine.enqueue(text)
-    body = await answer_to(client)
-    assert body["valid"] is False
+    body = await answer_to(client, decoding="free")
+    assert (body["valid"], body["suggestions"]) == (False, [])
     codes = [violation["code"] for violation in body["violations"]]
     assert codes
     assert REFUSED[text] in ("", *codes)
@@ -201,14 +207,13 @@ async def test_a_single_query_is_taken_out_of_its_wrapping_without_comments(
 
 async def test_a_misspelt_name_comes_back_with_what_was_meant(client, engine):
     engine.enqueue("SELECT nme FROM users")
-    body = await answer_to(client)
+    body = await answer_to(client, decoding="free")
     assert body["violations"][0]["suggestions"] == ["name"]
-    assert body["suggestions"] == ["nme → name"]
 
 
 async def test_half_a_query_is_truncated_and_never_valid(client, engine):
     engine.enqueue(GOOD_SQL, finish_reason="length")
-    body = await answer_to(client)
+    body = await answer_to(client, decoding="free")
     assert (body["truncated"], body["valid"]) == (True, False)
     assert [violation["code"] for violation in body["violations"]] == ["truncated"]
 
@@ -216,12 +221,12 @@ async def test_half_a_query_is_truncated_and_never_valid(client, engine):
 async def test_an_answer_that_the_check_chokes_on_is_invalid_and_no_server_error(
     client, engine, monkeypatch
 ):
-    def choke(*_: object) -> None:
+    def choke(*_: object, **__: object) -> None:
         raise TypeError("Identifier object expected")
 
-    monkeypatch.setattr(generate, "check_sql", choke)
+    monkeypatch.setattr(candidate, "check_sql", choke)
     with capture_logs() as logs:
-        body = await answer_to(client)
+        body = await answer_to(client, decoding="free")
     assert (body["valid"], body["sql_query"]) == (False, GOOD_SQL)
     assert [entry["event"] for entry in logs] == ["check_failed"]
 
@@ -328,13 +333,75 @@ async def test_an_unknown_database_is_named_with_those_there_are(client, name):
 async def test_a_prompt_over_the_context_is_refused_with_counts_before_the_engine(
     generator, engine
 ):
-    small = replace(generator, tokenizer=WordTokenizer(), max_model_len=80)
+    small = replace(generator, tokenizer=WordTokenizer(), max_model_len=128 + 16)
     async with make_client(small) as client:
         words = "word " * 50
         error = assert_error(
             await ask(client, natural_language_query=words), 400, "context_length_exceeded"
         )
     assert "at most 16 fit" in error["message"]
+    assert not engine.questions
+
+
+async def test_a_schema_over_the_context_is_pruned_and_what_was_left_out_is_said(generator, engine):
+    small = replace(generator, tokenizer=WordTokenizer(), max_model_len=128 + 30)
+    others = ";".join(f"CREATE TABLE t{i} (id INT, c{i} TEXT)" for i in range(20))
+    ddl = f"{others}; CREATE TABLE parrots (id INT, colour TEXT)"
+    question = "Which colours do the parrots have?"
+    engine.enqueue("SELECT c19 FROM t19")
+    async with make_client(small) as client:
+        body = await answer_to(client, ddl=ddl, natural_language_query=question)
+    prompt = engine.questions[0].text
+    assert "parrots(id int, colour text)" in prompt
+    assert "t19" not in prompt
+    (note,) = body["notes"]
+    assert note.startswith("left out of the prompt to fit: t")
+    assert body["valid"] is True  # the check knows the whole schema
+
+
+# Grants: issue 5.
+GRANTS = {"*": ("users.name",), key_id("s3cret"): ("users", "orders")}
+
+
+@pytest.fixture
+def granting(generator):
+    """The shop with grants: everyone may read the names of users, one key more."""
+    shop = replace(generator.databases.registered["shop"], grants=GRANTS)
+    databases = Databases(
+        {"shop": shop, "closed": replace(shop, grants={"0" * 12: ("a",)})}, "shop"
+    )
+    return replace(generator, databases=databases)
+
+
+async def test_the_prompt_shows_only_what_the_caller_may_read(granting, engine):
+    async with make_client(granting) as client:
+        await ask(client)
+    prompt = engine.questions[0].text
+    assert "users(name" in prompt
+    assert "email" not in prompt
+    assert "orders" not in prompt
+
+
+@pytest.mark.parametrize(("key", "valid"), [(None, False), ("s3cret", True)])
+async def test_an_answer_over_what_is_not_granted_is_refused(granting, engine, key, valid):
+    engine.enqueue("SELECT email FROM users")
+    async with make_client(granting, api_keys=[key] if key else []) as client:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        body = {**QUESTION, "decoding": "free"}
+        found = (await client.post("/generate-sql", json=body, headers=headers)).json()
+    assert found["valid"] is valid
+    assert [v["code"] for v in found["violations"]] == ([] if valid else ["not_granted"])
+
+
+async def test_only_what_the_caller_may_read_is_listed(granting):
+    async with make_client(granting) as client:
+        (shop,) = (await client.get("/databases")).json()["databases"]
+    assert shop["tables"] == [{"name": "users", "columns": ["name"]}]
+
+
+async def test_a_caller_to_whom_nothing_is_granted_is_forbidden(granting, engine):
+    async with make_client(granting) as client:
+        assert_error(await ask(client, database="closed"), 403, "not_granted")
     assert not engine.questions
 
 

@@ -71,8 +71,9 @@ async def test_answers_are_counted_by_outcome_with_their_tokens(client, engine):
     engine.enqueue("DROP TABLE users")
     engine.enqueue("SELECT name FROM", finish_reason="length")
     for _ in range(3):
-        await client.post("/generate-sql", json=QUESTION)
+        await client.post("/generate-sql", json=QUESTION | {"decoding": "free"})
     found = await series(client)
+    assert value(found, "sqlwright_decodings_total", decoding="free") == 3
     for outcome in ("valid", "invalid", "truncated"):
         assert value(found, "sqlwright_answers_total", outcome=outcome) == 1
     for stage in ("prompt", "engine", "check"):

@@ -21,8 +21,11 @@ import pytest
 
 from eval.task.base_model import BASE_MODEL, WEIGHTS_SHA256, BaseModelError
 from eval.task.bundle import BundleError, point_alias, read_aliases, read_bundle
+from eval.task.schema import parse_ddl
 from server import __main__ as command
 from server import run, supervisor
+from server.databases import Database
+from server.registry import Registry
 from server.run import (
     BUNDLED,
     StartError,
@@ -316,3 +319,27 @@ async def test_http_that_fails_ends_the_server_with_its_reason(life, monkeypatch
     monkeypatch.setattr(run._Server, "serve", fail)
     with pytest.raises(OSError, match="no more files"):
         await asyncio.wait_for(run.serve(life.settings), 20)
+
+
+async def test_a_database_that_is_added_while_it_runs_is_served_and_one_removed_is_not(
+    life, capsys
+):
+    registry = Registry(life.settings.databases)
+    registry.add(Database("before", parse_ddl("CREATE TABLE a (b INT)")))
+    serving = asyncio.create_task(run.serve(life.settings))
+    port = await asyncio.wait_for(port_of(capsys), 20)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+
+        async def served() -> set[str]:
+            body = await (await client.get("/databases")).json()
+            return {entry["name"] for entry in body["databases"]}
+
+        assert "before" in await served()
+        registry.add(Database("after", parse_ddl("CREATE TABLE a (b INT)")))
+        registry.remove("before")
+        async with asyncio.timeout(20):
+            while "after" not in await served():
+                await asyncio.sleep(0.01)
+        assert "before" not in await served()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(serving, 20)

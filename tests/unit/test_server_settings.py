@@ -30,11 +30,16 @@ def test_a_variable_is_read_and_an_option_stands_over_it(monkeypatch):
     assert parse(["--port=9001"]).max_tokens == 99
 
 
+OTHER_VALUES = {
+    "max_lora_rank": "64", "engine_url": "http://e", "log_level": "debug", "decoding": "free",
+    "repair": "agree", "agree_by": "text", "repair_samples": "4", "run_queries": "true",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_field_is_a_variable_and_an_option(name, monkeypatch, capsys):
-    value = {"max_lora_rank": "64", "engine_url": "http://e", "log_level": "debug"}.get(name, "0.5")
     kind = Settings.model_fields[name].annotation
-    value = "1024" if kind is int and name != "max_lora_rank" else value
+    value = OTHER_VALUES.get(name, "1024" if kind is int else "0.5")
     from_option = parse(["--" + name.replace("_", "-"), value])
     monkeypatch.setenv(PREFIX + name.upper(), value)
     assert getattr(from_option, name) == getattr(Settings(), name)  # type: ignore[call-arg]
@@ -67,6 +72,12 @@ def test_a_key_is_in_no_text_of_the_settings(monkeypatch):
         ("port", "-1"),
         ("port", "65536"),
         ("port", "http"),
+        ("decoding", "greedy"),
+        ("repair", "all"),
+        ("agree_by", "hash"),
+        ("repair_samples", "17"),
+        ("temperature", "0"),
+        ("suggest_ms", "-1"),
         ("port", ""),
         ("max_body_bytes", "1023"),
         ("max_inflight", "0"),

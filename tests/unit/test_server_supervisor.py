@@ -103,6 +103,7 @@ def test_the_command_is_vllms_own_server_on_the_socket(monkeypatch, tmp_path, is
         "--max-model-len": "512",
         "--max-lora-rank": "16",
         "--max-loras": "3",
+        "--structured-outputs-config": '{"backend": "guidance"}',
     }
     assert {name: option(plan.command, name) for name in expected} == expected
     assert "--enable-lora" in plan.command
@@ -121,6 +122,9 @@ def test_on_a_cpu_every_core_works_in_float32(monkeypatch, tmp_path):
     assert option(plan.command, "--dtype") == "float32"
     assert option(plan.command, "--max-num-seqs") == "16"
     assert "--gpu-memory-utilization" not in plan.command
+    modules = plan.command[plan.command.index("--lora-target-modules") + 1 :]
+    assert modules == list(supervisor.CPU_MODULES)
+    assert "lm_head" not in modules
     assert plan.env["VLLM_CPU_OMP_THREADS_BIND"] == "1,3"
     assert plan.env["VLLM_CPU_KVCACHE_SPACE"] == "5"
 
