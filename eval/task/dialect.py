@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect, Dialects
-from sqlglot.errors import ParseError, SqlglotError
+from sqlglot.errors import ErrorLevel, ParseError, SqlglotError
+from sqlglot.generator import Generator
 from sqlglot.tokenizer_core import Token
 
 # PRQL and DAX are other languages, not dialects of SQL that a database runs.
@@ -140,6 +141,38 @@ def parse_tokens(tokens: list[Token], text: str, dialect: str) -> list[exp.Expr]
     with _sqlglot_errors_only():
         found = Dialect.get_or_raise(resolve_dialect(dialect)).parser().parse(tokens, text)
     return [s for s in found if s is not None and not isinstance(s, exp.Semicolon)]
+
+
+def write_tree(tree: exp.Expr, dialect: str) -> str:
+    """`tree` as text of `dialect` without comments; the tree itself may change.
+
+    Raises:
+        UnsupportedError: sqlglot knows no form of it in the dialect.
+    """
+    writer = Dialect.get_or_raise(dialect).generator(
+        comments=False, unsupported_level=ErrorLevel.RAISE
+    )
+    if dialect == "mysql":
+        # sqlglot writes REGEXP_LIKE, which MariaDB has not. Its compiled generators can't be
+        # subclassed, so one instance is told otherwise.
+        writer._dispatch = {**writer._dispatch, exp.RegexpLike: _infix_regexp}
+    return writer.generate(tree, copy=False)
+
+
+def _infix_regexp(writer: Generator, node: exp.RegexpLike) -> str:
+    """`a REGEXP b`: binds as `=` does, so what binds no tighter goes into brackets."""
+    if node.args.get("flag"):
+        return writer.function_fallback_sql(node)
+    sides = [_bracketed(writer.sql(side), side) for side in (node.this, node.expression)]
+    text = " REGEXP ".join(sides)
+    is_bare = not isinstance(node.parent, exp.Binary | exp.Unary | exp.Predicate)
+    is_bare = is_bare or isinstance(node.parent, exp.Connector | exp.Not | exp.Paren)
+    return text if is_bare else f"({text})"
+
+
+def _bracketed(text: str, node: exp.Expr) -> str:
+    is_atom = isinstance(node, exp.Column | exp.Func | exp.Literal | exp.Paren | exp.Subquery)
+    return text if is_atom and not isinstance(node, exp.Binary) else f"({text})"
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from itertools import chain, islice
 from typing import Any
 
 from sqlglot import exp
-from sqlglot.errors import ErrorLevel, SqlglotError, UnsupportedError
+from sqlglot.errors import SqlglotError, UnsupportedError
 
 from eval.task.aggregates import misplaced_functions
 from eval.task.calls import denied_calls, oversized_calls
@@ -27,6 +27,7 @@ from eval.task.dialect import (
     parse_tokens,
     read_tokens,
     resolve_dialect,
+    write_tree,
 )
 from eval.task.forms import misshapen, unbracketed
 from eval.task.functions import denied_functions
@@ -268,7 +269,7 @@ def _regenerated(
     quote_reserved(tree, dialect)
     name_derived(tree, dialect)
     try:
-        sql = tree.sql(dialect, comments=False, unsupported_level=ErrorLevel.RAISE, copy=False)
+        sql = write_tree(tree, dialect)
     except UnsupportedError as error:
         return "", (Violation("not_transpilable", str(error)[:200]),)
     tokens = read_tokens(sql, dialect, **GENERATED)
