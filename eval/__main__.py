@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 from rich.console import Console
 
-from eval.ask.api import APIS, Asked
+from eval.ask.api import APIS, Asked, raw
 from eval.ask.connection import Server, check_api_key, check_base_url
 from eval.comparison.command import compare_command as compare_results
 from eval.comparison.command import write_comparison_figure
@@ -28,6 +28,7 @@ from eval.report import error_table, flag_notes, group_table, summary, table, wr
 from eval.run import Plan, Predictions, Served, evaluate
 from eval.score import MEASURES, Judging
 from eval.task.bundle import read_bundle
+from eval.task.prompt import PromptFormat
 
 FIGURE_NAME = re.compile(r"[a-z0-9_]+")
 # As diff and grep have it: 1 is an answer (a gate failed), 2 is trouble.
@@ -90,6 +91,15 @@ def run_command(
     logprobs: Annotated[
         bool, typer.Option(help="Ask completions and chat for the confidence, too.")
     ] = False,
+    raw_text: Annotated[
+        bool, typer.Option("--raw", help="Judge completions and chat without extracting SQL.")
+    ] = False,
+    prompt_of: Annotated[
+        Path | None, typer.Option(help="Ask completions in the prompt format of this bundle.")
+    ] = None,
+    by_name: Annotated[
+        bool, typer.Option(help="Name databases that the server knows, send no schemas.")
+    ] = False,
     extra_body: Annotated[
         str, typer.Option(help="JSON object laid over every request; null removes a field.")
     ] = "{}",
@@ -151,10 +161,17 @@ def run_command(
             read_bundle(bundle)
         if (base_url is None) == (predictions is None):
             fail("give either --base-url or --predictions")
-        if predictions and (cache or model or logprobs or extra_body != "{}"):
+        if predictions and (cache or model or logprobs or raw_text or extra_body != "{}"):
             fail(
-                "--predictions asks no server: --cache, --model, --logprobs, --extra-body don't fit"
+                "--predictions asks no server: "
+                "--cache, --model, --logprobs, --raw, --extra-body don't fit"
             )
+        if raw_text and api == "generate-sql":
+            fail("--raw: /generate-sql gives SQL only; add --api completions or --api chat")
+        if prompt_of and api != "completions":
+            fail("--prompt-of fits --api completions; the other routes make the prompt themselves")
+        if by_name and api != "generate-sql":
+            fail("--by-name fits --api generate-sql; the other routes know no databases")
         source: Served | Predictions
         if predictions:
             source = Predictions(predictions)
@@ -167,8 +184,10 @@ def run_command(
                 timeout_seconds=timeout,
                 retries=retries,
             )
-            asked = Asked(model, max_tokens, logprobs, read_extra_body(extra_body))
-            source = Served(server, APIS[api], asked, cache)
+            written = read_bundle(prompt_of).manifest.prompt_format if prompt_of else PromptFormat()
+            extra = read_extra_body(extra_body)
+            asked = Asked(model, max_tokens, logprobs, written, by_name, extra)
+            source = Served(server, raw(APIS[api]) if raw_text else APIS[api], asked, cache)
         judging = Judging(permute_columns=permute_columns, limits=Limits(query_timeout, max_rows))
         if ves:
             judging = judging.plus("ves")

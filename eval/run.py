@@ -127,7 +127,7 @@ def evaluate(plan: Plan, say: Say) -> tuple[Record, Path]:
             outcomes = _judge(plan, dataset.questions, answers, suites)
         finished = Finished(
             model=plan.source.name,
-            api=plan.source.api.name if isinstance(plan.source, Served) else _kind(plan.source),
+            api=plan.source.api.label if isinstance(plan.source, Served) else _kind(plan.source),
             dataset=dataset,
             answers=answers,
             outcomes=outcomes,

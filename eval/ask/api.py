@@ -8,7 +8,8 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from eval.ask.chat import final_text, messages
@@ -72,29 +73,52 @@ class Asked:
     """What the caller chose for all questions.
 
     `model` None means the server's default, `max_tokens` None the route's. `logprobs` asks the
-    OpenAI routes for token probabilities, which make a confidence. `extra` is laid over each body
-    last (`extra_body` of OpenAI's client); a null there takes a field out.
+    OpenAI routes for token probabilities, which make a confidence. `prompt_format` is that of
+    completions. `by_name` names the database to `/generate-sql`, which must know it, in place of
+    its schema. `extra` is laid over each body last (`extra_body` of OpenAI's client); a null there
+    takes a field out.
     """
 
     model: str | None = None
     max_tokens: int | None = None
     logprobs: bool = False
+    prompt_format: PromptFormat = PromptFormat()
+    by_name: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A route with the body of a question and the reader of its answer."""
+    """A route with the body of a question and the reader of its answer.
+
+    `is_raw`: an answer's text is the prediction as it stands, prose and fences included.
+    """
 
     name: str
     path: str
     body: Callable[[Question, Asked], Body]
     read: Callable[[Mapping[str, Any]], Answer]
+    is_raw: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, raw" if self.is_raw else self.name
+
+
+def raw(api: Api) -> Api:
+    """`api` without the extraction of SQL from what the model wrote.
+
+    Raises:
+        ValueError: our own route always extracts.
+    """
+    if api.name not in RAW:
+        raise ValueError(f"{api.path} gives SQL only; ask {' or '.join(RAW)}")
+    return replace(api, read=RAW[api.name], is_raw=True)
 
 
 def request_key(api: Api, body: Body, version: str = "") -> str:
     """sha256 (hex) of a request to a version of a model; the server's address is no part of it."""
-    request = [api.path, body, version]
+    request = [api.path, body, version, *(["raw"] if api.is_raw else [])]
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
@@ -108,11 +132,9 @@ def read_answer(api: Api, text: str) -> Answer:
 
 
 def _generate_sql_body(question: Question, asked: Asked) -> Body:
-    body = {
-        "natural_language_query": question.example.question,
-        "ddl": question.ddl,
-        "dialect": question.example.dialect,
-    }
+    example = question.example
+    schema = {"database": example.db_id} if asked.by_name else {"ddl": question.ddl}
+    body = {"natural_language_query": example.question, **schema, "dialect": example.dialect}
     return _chosen(body, asked)
 
 
@@ -131,7 +153,7 @@ def _completions_body(question: Question, asked: Asked) -> Body:
     example = question.example
     dialect = resolve_dialect(example.dialect)
     body = {
-        "prompt": PromptFormat().render(question.schema, example.question, dialect),
+        "prompt": asked.prompt_format.render(question.schema, example.question, dialect),
         "temperature": 0,
         "max_tokens": asked.max_tokens or MAX_TOKENS_COMPLETIONS,
     }
@@ -139,8 +161,10 @@ def _completions_body(question: Question, asked: Asked) -> Body:
     return _chosen(body | ({"logprobs": 1} if asked.logprobs else {}), asked)
 
 
-def _read_completions(payload: Mapping[str, Any]) -> Answer:
-    return _read_choice(payload, _text(payload["choices"][0]["text"]))
+def _read_completions(
+    payload: Mapping[str, Any], extract: Callable[[str], str] = extract_sql
+) -> Answer:
+    return _read_choice(payload, extract(_text(payload["choices"][0]["text"])))
 
 
 def _chat_body(question: Question, asked: Asked) -> Body:
@@ -153,14 +177,14 @@ def _chat_body(question: Question, asked: Asked) -> Body:
     return _chosen(body | ({"logprobs": True} if asked.logprobs else {}), asked)
 
 
-def _read_chat(payload: Mapping[str, Any]) -> Answer:
-    return _read_choice(payload, final_text(payload["choices"][0]["message"]))
+def _read_chat(payload: Mapping[str, Any], extract: Callable[[str], str] = extract_sql) -> Answer:
+    return _read_choice(payload, extract(final_text(payload["choices"][0]["message"])))
 
 
-def _read_choice(payload: Mapping[str, Any], text: str) -> Answer:
+def _read_choice(payload: Mapping[str, Any], predicted: str) -> Answer:
     choice = payload["choices"][0]
     return Answer(
-        predicted=extract_sql(text),
+        predicted=predicted,
         model=_maybe(payload, "model", str),
         confidence=_confidence(choice.get("logprobs")),
         truncated=choice.get("finish_reason") == "length",
@@ -217,4 +241,8 @@ APIS = {
         Api("completions", "/v1/completions", _completions_body, _read_completions),
         Api("chat", "/v1/chat/completions", _chat_body, _read_chat),
     )
+}
+RAW: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
+    "completions": partial(_read_completions, extract=str),
+    "chat": partial(_read_chat, extract=str),
 }

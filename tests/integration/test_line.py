@@ -109,25 +109,32 @@ class Asker(threading.Thread):
             self.seen.append((status, body.get("model", str(body))))
 
 
-def train(live: Live, runs: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a version trained in five real steps, in a store of its own."""
+    folder = tmp_path_factory.mktemp("trained")
     recipe = ROOT / "trainer" / "recipes" / "smoke_cpu.yaml"
-    words = [sys.executable, "-m", "trainer", str(recipe), *overrides]
-    options = ["--store", str(live.store), "--runs", str(runs)]
-    # One thread: two of them wait for each other in vain while the engine computes on both cores.
+    words = [sys.executable, "-m", "trainer", str(recipe), "max_steps=5", *SMALL_STEPS]
+    options = ["--store", str(folder / "store"), "--runs", str(folder / "runs")]
+    # One thread: two of them wait for each other in vain while an engine computes on both cores.
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([*words, *options], cwd=ROOT, env=env, capture_output=True, text=True)
+    done = subprocess.run([*words, *options], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (alias,) = read_aliases(folder / "store").values()
+    return folder / "store" / alias.active
 
 
-def test_a_version_trained_and_published_while_serving_takes_over_without_a_failure(
-    live: Live, tmp_path: Path
+def test_a_trained_version_published_while_serving_takes_over_without_a_failure(
+    trained: Path, live: Live
 ) -> None:
     old = live.active("spider")
     askers = [Asker(live) for _ in range(2)]
     for asker in askers:
         asker.start()
     try:
-        done = train(live, tmp_path, "alias=spider", "max_steps=5", *SMALL_STEPS)
-        assert done.returncode == 0, done.stderr
+        wait_for(lambda: all(asker.seen for asker in askers), 60)
+        words = ["publish", str(trained), "spider", "--store", str(live.store)]
+        subprocess.run([sys.executable, "-m", "server.adapters", *words], cwd=ROOT, check=True)
         new = live.active("spider")
         assert new != old
         wait_for(lambda: any(model == new for a in askers for _, model in list(a.seen)), 180)

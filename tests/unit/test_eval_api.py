@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eval.ask.api import APIS, Answer, Api, Asked, answer_from, read_answer, request_key
+from eval.ask.api import APIS, Answer, Api, Asked, answer_from, raw, read_answer, request_key
 from eval.dataset import Question
 from eval.task.example import Example
 from eval.task.prompt import PromptFormat
@@ -225,6 +225,36 @@ def test_a_confidence_that_is_no_probability_is_left_out(confidence):
     assert read_answer(GENERATE, json.dumps(payload)) == Answer("SELECT 1")
 
 
+FENCED = "Here it is:\n```sql\nSELECT 1\n```"
+
+
+@pytest.mark.parametrize(
+    ("api", "choice"), [(COMPLETIONS, {"text": FENCED}), (CHAT, {"message": {"content": FENCED}})]
+)
+def test_raw_leaves_the_text_as_the_model_wrote_it(api, choice):
+    text = json.dumps({"choices": [choice]})
+    assert read_answer(api, text).predicted == "SELECT 1"
+    assert read_answer(raw(api), text).predicted == FENCED
+    assert (api.label, raw(api).label) == (api.name, f"{api.name}, raw")
+
+
+def test_a_database_that_the_server_knows_may_be_named():
+    body = GENERATE.body(QUESTION, Asked(by_name=True))
+    assert (body["database"], "ddl" in body) == ("band", False)
+
+
+def test_our_own_route_has_no_raw_text():
+    with pytest.raises(ValueError, match="completions or chat"):
+        raw(GENERATE)
+
+
+def test_completions_are_asked_in_the_format_of_the_adapter():
+    written = PromptFormat(template="{question} of\n{schema}\n")
+    prompt = COMPLETIONS.body(QUESTION, Asked(prompt_format=written))["prompt"]
+    assert prompt == written.render(QUESTION.schema, QUESTION.example.question, "sqlite")
+    assert prompt != COMPLETIONS.body(QUESTION, Asked())["prompt"]
+
+
 def test_an_answer_is_read_back_from_disk_as_it_was_written():
     answer = Answer("SELECT 1", None, "m@1", 0.5, True, False, 7, 1.5)
     assert answer_from(json.loads(json.dumps(asdict(answer)))) == answer
@@ -267,6 +297,7 @@ def test_the_key_of_a_request_tells_apart_all_that_may_change_its_answer():
         (COMPLETIONS, COMPLETIONS.body(QUESTION, Asked("spider", max_tokens=8))),
         (COMPLETIONS, COMPLETIONS.body(QUESTION, Asked("spider", logprobs=True))),
         (CHAT, CHAT.body(QUESTION, Asked("spider"))),
+        (raw(CHAT), CHAT.body(QUESTION, Asked("spider"))),
     ]
     keys = [request_key(*body) for body in bodies]
     assert len(set(keys)) == len(bodies)

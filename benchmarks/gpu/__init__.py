@@ -1,0 +1,1 @@
+"""The figures that need a GPU, measured in one sitting on a machine without network."""

@@ -1,0 +1,179 @@
+"""A GPU session: what its steps run, what it does when one fails, what it leaves behind."""
+
+import json
+import os
+import sys
+import tarfile
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu.server import Server
+from benchmarks.gpu.steps import STEPS, Session, Step, StepError
+from eval.task.bundle import Alias, write_aliases
+from trainer.recipe import load_recipe
+from trainer.sweep import load_sweep
+
+app = typer.Typer()
+app.command()(command.main)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store in which `spider` and `again` were published."""
+    monkeypatch.setenv("SQLWRIGHT_STORE", str(tmp_path / "store"))
+    folder = tmp_path / "store" / "0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "weights").write_text("w")
+    write_aliases(tmp_path / "store", {n: Alias(folder.name) for n in ("spider", "again")})
+    return tmp_path / "store"
+
+
+def session_in(folder: Path, *overrides: str) -> Session:
+    return Session(folder, folder, "trainer/recipes/smollm2_135m.yaml", overrides)
+
+
+def words_of(name: str, session: Session) -> list[list[str]]:
+    return [command[2:] for command in STEPS[name].commands(session)]
+
+
+def test_training_steps_differ_in_alias_and_seed_alone(tmp_path: Path) -> None:
+    session = session_in(tmp_path, "epochs=1")
+    first, again = (words_of(name, session)[0] for name in ("train", "again"))
+    assert [w for w in first if w not in again] == ["alias=spider"]
+    found = [
+        load_recipe(Path(w[1]), [x for x in w if "=" in x]) for w in words_of("seeds", session)
+    ]
+    assert [(c.alias, c.seed, c.epochs) for c in found] == [("seed-2", 2, 1.0), ("seed-3", 3, 1.0)]
+
+
+def test_base_and_adapter_are_asked_alike_and_compared(store: Path, tmp_path: Path) -> None:
+    asked = words_of("scores", session_in(tmp_path))
+    runs = [words for words in asked if words[1] == "run"]
+    assert len(runs) == 4
+    models = [words[words.index("--model") + 1] for words in runs]
+    assert models == ["spider", "base", "spider", "base"]
+    assert ["--raw" in words for words in runs] == [False, False, True, True]
+    assert str(store / "0123456789ab") in runs[2]  # in its own prompt
+    outputs = {words[words.index("--output") + 1] for words in runs}
+    compared = [words[2:4] for words in asked if words[1] == "compare"]
+    assert {path for pair in compared for path in pair} == outputs
+
+
+def test_every_other_adapter_has_a_score_of_its_own(store: Path, tmp_path: Path) -> None:
+    (words,) = words_of("others", session_in(tmp_path))
+    assert words[words.index("--model") + 1] == "again"
+    assert words[words.index("--figure") + 1] == "spider_dev_ex_again"
+
+
+def test_the_variants_of_a_session_are_those_of_the_sweep(tmp_path: Path) -> None:
+    session = Session(tmp_path, tmp_path, "", variants=("all", "hints"))
+    (words,) = words_of("sweep", session)
+    known = load_sweep(Path(words[1])).variants
+    assert [known[w] for before, w in pairwise(words) if before == "--only"]
+
+
+def test_without_an_adapter_a_step_says_which_one_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQLWRIGHT_STORE", str(tmp_path / "none"))
+    with pytest.raises(StepError, match="run the step train"):
+        words_of("precision", session_in(tmp_path))
+
+
+def printing(text: str, code: int = 0) -> list[str]:
+    return [sys.executable, "-c", f"import sys; print({text!r}); sys.exit({code})"]
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Steps that print; a folder to run them in."""
+
+    def good(session: Session) -> Iterator[list[str]]:
+        (session.work / "result.json").write_text("{}")
+        yield printing("fine")
+
+    def bad(_: Session) -> Iterator[list[str]]:
+        yield printing("too bad", 3)
+        yield printing("never")
+
+    def both(_: Session) -> Iterator[list[str]]:
+        yield printing("one", 1)
+        yield printing("two")
+
+    steps = {"good": Step("", good), "bad": Step("", bad), "both": Step("", both, at_once=True)}
+    monkeypatch.setattr(command, "STEPS", steps)
+    monkeypatch.setenv("SQLWRIGHT_STORE", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(app, [*words, "--out", "out", "--work", "work"])
+
+
+def packed(folder: Path, name: str = "results") -> dict[str, str]:
+    with tarfile.open(folder / f"out/{name}.tar.xz") as archive:
+        return {
+            member.name: file.read().decode()
+            for member in archive
+            if (file := archive.extractfile(member)) is not None
+        }
+
+
+def test_a_step_that_fails_is_said_and_the_next_goes_on(toys: Path) -> None:
+    done = run("bad", "good")
+    assert done.exit_code == 1
+    results = json.loads(done.stdout)["steps"]
+    assert results["good"] == "done"
+    assert results["bad"].startswith("failed: ") and results["bad"].endswith(": too bad")
+    assert packed(toys) == {
+        "work/bad.log": "too bad\n",
+        "work/good.log": "fine\n",
+        "work/result.json": "{}",
+    }
+
+
+def test_commands_at_once_all_end_before_one_is_said_to_have_failed(toys: Path) -> None:
+    done = run("both")
+    assert done.exit_code == 1
+    assert sorted(packed(toys)["work/both.log"].split()) == ["one", "two"]
+
+
+def test_only_what_the_session_made_is_packed(toys: Path) -> None:
+    (toys / "work").mkdir()
+    (toys / "work/old.json").write_text("{}")
+    os.utime(toys / "work/old.json", (1, 1))
+    assert run("good").exit_code == 0
+    assert "work/old.json" not in packed(toys)
+    assert not (toys / "out/adapter.tar.xz").exists()
+
+
+def test_the_adapter_is_packed_when_it_is_new(toys: Path, store: Path) -> None:
+    assert run("good").exit_code == 0
+    assert not (toys / "out/adapter.tar.xz").exists()  # published before
+    session = Session(toys / "out", toys / "work", "", began=0.0)
+    command.pack(session)
+    assert packed(toys, "adapter") == {"0123456789ab/weights": "w"}
+
+
+def test_an_unknown_step_is_refused_before_any_runs(toys: Path) -> None:
+    done = run("good", "magic")
+    assert done.exit_code == 2
+    assert not (toys / "work").exists()
+
+
+def test_a_server_that_dies_says_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.gpu.server.python", lambda _: printing("no room", 1))
+    server = Server(session_in(tmp_path))
+    with pytest.raises(StepError, match="no room"):
+        server.start()
+    assert server.process is None
