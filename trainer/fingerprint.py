@@ -49,14 +49,14 @@ def write_fingerprint(folder: Path, base: Path | str) -> dict[str, Any]:
 
 def _load(base: Path | str, folder: Path) -> tuple[Any, Any, str]:
     """The dense base (bfloat16 on a GPU, float32 on a CPU, as served) with the saved adapter."""
-    import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    has_gpu = torch.cuda.is_available()
-    dtype = torch.bfloat16 if has_gpu else torch.float32
+    from trainer.tuning.model import compute_dtype, device
+
+    dtype = compute_dtype()
     dense = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-    model = PeftModel.from_pretrained(dense.to("cuda" if has_gpu else "cpu"), str(folder)).eval()
+    model = PeftModel.from_pretrained(dense.to(device()), str(folder)).eval()
     return model, AutoTokenizer.from_pretrained(base), str(dtype).removeprefix("torch.")
 
 

@@ -124,7 +124,6 @@ def load(bundle: Bundle, kind: str) -> tuple[Any, Any, str]:
     Base and adapter compute in bfloat16, as the engine serves them; in float32 where the engine
     does, on a CPU.
     """
-    import torch
     from peft import PeftModel
 
     from trainer.tuning.model import load_base
@@ -132,8 +131,6 @@ def load(bundle: Bundle, kind: str) -> tuple[Any, Any, str]:
     base = resolve_base_model(bundle.manifest.base_model)
     model, tokenizer = load_base(base, TrainConfig(alias="precision", **LOADING[kind]))
     tokenizer.eos_token = bundle.manifest.stop
-    if kind == SERVED and not torch.cuda.is_available():
-        model = model.float()
     model = PeftModel.from_pretrained(model, str(bundle.folder)).eval()
     dtype = model.get_input_embeddings().weight.dtype
     for name, parameter in model.named_parameters():

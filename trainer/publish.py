@@ -10,7 +10,7 @@ from eval.task.bundle import CONFIG, EVIDENCE, MANIFEST, WEIGHTS, Manifest, writ
 from eval.task.figure import commit
 from trainer.config import TrainConfig
 from trainer.pipeline.corpus import Corpus
-from trainer.tuning.model import QUANTISATIONS
+from trainer.tuning.model import quantisation
 from trainer.tuning.sft import TrainResult
 
 LICENCES = {
@@ -49,7 +49,7 @@ def stage_bundle(
         Manifest(
             base_model=config.base_model,
             base_model_sha256=base_sha256,
-            quantisation=QUANTISATIONS[config.quantisation],
+            quantisation=quantisation(config),
             rank=config.rank,
             alpha=config.alpha,
             target_modules=targets,
@@ -95,7 +95,7 @@ def model_card(config: TrainConfig, corpus: Corpus, result: TrainResult) -> str:
 A LoRA adapter of rank {config.rank} (alpha {config.alpha}) for `{config.base_model}`, trained by
 sqlwright's QLoRA trainer to turn a schema and an English question into one SQL query.
 
-Base model: `{config.base_model}`, quantisation in training: {QUANTISATIONS[config.quantisation]}.
+Base model: `{config.base_model}`, quantisation in training: {quantisation(config)}.
 
 Data:
 {data}

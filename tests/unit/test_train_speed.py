@@ -37,7 +37,7 @@ from trainer.speed.shape import (
     sweep,
 )
 from trainer.tuning import sft
-from trainer.tuning.model import lora_config
+from trainer.tuning.model import compute_dtype, lora_config
 
 GIB = 2**30
 TRL, OURS = Side("trl", 32), Side("ours", 8192)
@@ -264,7 +264,7 @@ def test_a_random_base_is_in_4_bits_but_for_its_embeddings():
     assert all(m.weight.quant_state.nested for m in quantised)
     assert not any(p.is_meta for p in model.parameters())
     assert not any(b.is_meta for b in model.buffers())
-    assert model.lm_head.weight.dtype == torch.bfloat16
+    assert model.lm_head.weight.dtype == compute_dtype()
     assert float(model.lm_head.weight.float().std()) == pytest.approx(0.02, rel=0.05)
 
 

@@ -100,18 +100,18 @@ def train_trl(
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    from trainer.tuning.model import device, lora_config
+    from trainer.tuning.model import compute_dtype, device, lora_config
 
     quantisation = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=compute_dtype(),
     )
     model = AutoModelForCausalLM.from_pretrained(
         bench.base,
         quantization_config=quantisation,
-        dtype=torch.bfloat16,
+        dtype=compute_dtype(),
         device_map={"": device()},
     )
     steps = side.epochs * -(-len(sample.train) // side.batch)
@@ -132,6 +132,7 @@ def train_trl(
             disable_tqdm=True,
             seed=config.seed,
             use_cpu=not torch.cuda.is_available(),
+            bf16=torch.cuda.is_available(),  # TRL's default
             dataloader_pin_memory=torch.cuda.is_available(),
         ),
         train_dataset=sample.train,

@@ -30,7 +30,7 @@ def completion_loss(model: Any, rows: Any, pad_id: int, *, device_tokens: int = 
     device = next(model.parameters()).device
     with (
         torch.no_grad(),
-        torch.autocast(device.type, torch.bfloat16),
+        torch.autocast(device.type, torch.bfloat16, enabled=torch.cuda.is_available()),
         torch.compiler.set_stance("force_eager"),
     ):
         for batch in plan.batches:

@@ -117,12 +117,12 @@ def random_base(model_config: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     from trainer.tuning.attention import register
-    from trainer.tuning.model import device
+    from trainer.tuning.model import compute_dtype, device
 
     torch.manual_seed(0)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
-            model_config, dtype=torch.bfloat16, attn_implementation=register()
+            model_config, dtype=compute_dtype(), attn_implementation=register()
         )
     place = torch.device(device())
     head = model.get_output_embeddings()
@@ -141,10 +141,12 @@ def _random_nf4(inputs: int, outputs: int, place: Any) -> Any:
     import bitsandbytes as bnb
     import torch
 
+    from trainer.tuning.model import compute_dtype
+
     layer = bnb.nn.LinearNF4(
-        inputs, outputs, bias=False, compute_dtype=torch.bfloat16, device="meta"
+        inputs, outputs, bias=False, compute_dtype=compute_dtype(), device="meta"
     )
-    weight = torch.empty(outputs, inputs, dtype=torch.bfloat16, device=place).normal_(std=0.02)
+    weight = torch.empty(outputs, inputs, dtype=compute_dtype(), device=place).normal_(std=0.02)
     layer.weight = bnb.nn.Params4bit(
         weight, requires_grad=False, quant_type="nf4", compress_statistics=True, module=layer
     ).to(place)

@@ -69,7 +69,6 @@ def load_adapter(bundle: Bundle, *, seed: int) -> tuple[Any, Any]:
     Raises:
         BaseModelError: the base model can't be had.
     """
-    import torch
     from peft import PeftModel
 
     from trainer.tuning.model import load_base
@@ -79,8 +78,6 @@ def load_adapter(bundle: Bundle, *, seed: int) -> tuple[Any, Any]:
     model, tokenizer = load_base(base, config)
     tokenizer.eos_token = bundle.manifest.stop
     model.set_attn_implementation("sdpa")
-    if not torch.cuda.is_available():
-        model = model.float()
     model = PeftModel.from_pretrained(model, str(bundle.folder), is_trainable=True)
     # PEFT looks for the base's config with every checkpoint, on the hub if this is a hub id.
     model.peft_config[ADAPTER].base_model_name_or_path = str(base)

@@ -21,7 +21,7 @@ from trainer.tuning.memory import (
     remedy,
     shape_of,
 )
-from trainer.tuning.model import lora_config
+from trainer.tuning.model import compute_dtype, lora_config
 from trainer.tuning.packing import Plan
 from trainer.tuning.sft import is_compiled, num_devices, plan_of
 
@@ -108,7 +108,8 @@ def tokens_per_second(run: Path) -> float | None:
 
 def _model(config: TrainConfig, model_config: Any, total_bytes: int) -> str:
     found = count_parameters(config, model_config)
-    held = "16 bits" if is_dequantised(config, shape_of(model_config), total_bytes) else "4 bits"
+    is_plain = is_dequantised(config, shape_of(model_config), total_bytes)
+    held = str(compute_dtype()).removeprefix("torch.") if is_plain else "4 bits"
     return (
         f"base: {config.base_model}, {found.base:,} parameters, held in {held}\n"
         f"adapter: {found.adapter:,} parameters ({found.adapter / found.base:.2%}), rank "

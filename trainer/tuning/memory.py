@@ -1,7 +1,8 @@
 """How much memory training takes, by arithmetic: before a run, and what to change when one failed.
 
 For decoders with Llama's layers (SmolLM, Qwen, Mistral, …) on one device; others come out roughly.
-Nothing is loaded or measured.
+Nothing is loaded or measured. The figures are a GPU's; a CPU, which computes in 32 bits, takes up
+to twice as much.
 """
 
 from collections.abc import Iterator, Mapping

@@ -12,10 +12,21 @@ from eval.task.base_model import BaseModelError
 from trainer.config import ALL_LINEAR, TrainConfig
 from trainer.tuning.memory import is_dequantised, shape_of
 
-QUANTISATIONS = {
-    "nf4": "nf4, double quantisation, bfloat16 compute",
-    "none": "none, bfloat16",
-}
+
+def compute_dtype() -> Any:
+    """bfloat16 on a GPU; float32, as the engine computes, on a CPU: most CPUs emulate bfloat16, at
+    a sixtieth of the speed where they lack AVX-512 (seen on AVX2, torch 2.13)."""
+    import torch
+
+    return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+
+
+def quantisation(config: TrainConfig) -> str:
+    """In words, how this process holds the base and computes with it."""
+    dtype = str(compute_dtype()).removeprefix("torch.")
+    if config.quantisation == "nf4":
+        return f"nf4, double quantisation, {dtype} compute"
+    return f"none, {dtype}"
 
 
 def device() -> str | int:
@@ -58,11 +69,10 @@ def load_tokenizer(base: Path | str) -> Any:
 
 
 def _loading(config: TrainConfig, attention: str) -> dict[str, Any]:
-    import torch
     from transformers import BitsAndBytesConfig
 
     options: dict[str, Any] = {
-        "dtype": torch.bfloat16,
+        "dtype": compute_dtype(),
         "attn_implementation": attention,
         "device_map": {"": device()},
     }
@@ -71,7 +81,7 @@ def _loading(config: TrainConfig, attention: str) -> dict[str, Any]:
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=compute_dtype(),
         )
     return options
 
@@ -86,7 +96,7 @@ def device_bytes() -> int:
 
 
 def dequantise(model: Any) -> int:
-    """Put a plain 16-bit layer with the same weights in place of each 4-bit layer; how many.
+    """Put a plain layer with the same weights in place of each 4-bit layer; how many.
 
     A 4-bit layer's forward pass dequantises to the compute dtype and multiplies: what is computed
     stays the same, bit for bit.
@@ -99,7 +109,7 @@ def dequantise(model: Any) -> int:
         weight = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
         plain = torch.nn.Linear(1, 1, bias=False, device="meta")
         plain.in_features, plain.out_features = layer.in_features, layer.out_features
-        plain.weight = torch.nn.Parameter(weight.to(torch.bfloat16), requires_grad=False)
+        plain.weight = torch.nn.Parameter(weight.to(layer.compute_dtype), requires_grad=False)
         plain.bias = layer.bias
         model.set_submodule(name, plain)
     _forget_quantisation(model)

@@ -87,7 +87,7 @@ def training_arguments(config: TrainConfig, run: Path, plan: Plan, *, checkpoint
         max_grad_norm=config.max_grad_norm,
         adam_beta2=config.adam_beta2,
         optim="adamw_torch_fused" if on_gpu else "adamw_torch",
-        bf16=True,
+        bf16=on_gpu,
         tf32=True if on_gpu else None,
         use_cpu=not on_gpu,
         seed=config.seed,
