@@ -22,6 +22,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "SQLWRIGHT_STORE": str(folder / "store"),
         "SQLWRIGHT_PORT": "0",
         "SQLWRIGHT_MAX_TOKENS": "128",
+        "SQLWRIGHT_REQUEST_SECONDS": "600",  # a bound for hangs, on a machine that does other work
         "SQLWRIGHT_RESCAN_SECONDS": "1",
     }
     with log.open("w") as err:

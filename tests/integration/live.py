@@ -37,7 +37,7 @@ class Live:
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=300) as response:
+            with urllib.request.urlopen(request, timeout=900) as response:
                 return response.status, json.loads(response.read())
         except urllib.error.HTTPError as error:
             with error:

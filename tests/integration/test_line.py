@@ -132,12 +132,12 @@ def test_a_trained_version_published_while_serving_takes_over_without_a_failure(
     for asker in askers:
         asker.start()
     try:
-        wait_for(lambda: all(asker.seen for asker in askers), 60)
+        wait_for(lambda: all(asker.seen for asker in askers), 300)
         words = ["publish", str(trained), "spider", "--store", str(live.store)]
         subprocess.run([sys.executable, "-m", "server.adapters", *words], cwd=ROOT, check=True)
         new = live.active("spider")
         assert new != old
-        wait_for(lambda: any(model == new for a in askers for _, model in list(a.seen)), 180)
+        wait_for(lambda: any(model == new for a in askers for _, model in list(a.seen)), 600)
     finally:
         for asker in askers:
             asker.stop.set()
