@@ -16,8 +16,7 @@ FREE = ("--extra-body", '{"decoding": "free"}')
 RAW = ("--api", "completions", "--raw", "--max-tokens", "256")
 # Ours sees everything twice, in about as many steps as TRL makes in its one epoch.
 SPEED = """
-    --tokens 600000 --epochs 2 --batch-tokens 16384 --batch-tokens 8192 --trl-batch 32
-    --learning-rate 1e-3 --learning-rate 2e-3 --seconds 300
+    --tokens 600000 --epochs 2 --batch-tokens 16384 --batch-tokens 8192 --trl-batch 32 --seconds 300
 """
 
 Command = list[str]
