@@ -53,13 +53,15 @@ class Asking:
     model: str = ""
     limit: int = 0
     by_name: bool = False
+    timeout: float = 120.0
 
     def command(self, policy: str) -> list[str]:
         """The evaluation of one policy."""
         words = [
             sys.executable, "-m", "eval", "run", "--base-url", self.base_url, "--data", self.data,
             "--concurrency", str(self.concurrency), "--output", str(self.result(policy)),
-            "--no-page", "--extra-body", json.dumps(POLICIES[policy]),
+            "--timeout", str(self.timeout), "--no-page",
+            "--extra-body", json.dumps(POLICIES[policy]),
         ]  # fmt: skip
         words += ["--model", self.model] if self.model else []
         words += ["--limit", str(self.limit)] if self.limit else []
@@ -199,6 +201,7 @@ def main(
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 32,
     limit: Annotated[int, typer.Option(min=0, help="The first so many questions; 0: all.")] = 0,
     by_name: Annotated[bool, typer.Option(help="Name databases, send no schemas.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds a request may take.")] = 120.0,
     results: Annotated[Path, typer.Option(help="Where the figures are written.")] = RESULTS,
 ) -> None:
     """Measure policies of decoding; "auto, execute" needs databases that the server has files of,
@@ -207,7 +210,7 @@ def main(
     if unknown := [name for name in policy or () if name not in POLICIES]:
         typer.echo(f"policies: error: --policy {unknown[0]!r}; known: {list(POLICIES)}", err=True)
         raise typer.Exit(1)
-    asking = Asking(base_url, data, folder, concurrency, model, limit, by_name)
+    asking = Asking(base_url, data, folder, concurrency, model, limit, by_name, timeout)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         rows, models = measure(asking, policy or usual)
