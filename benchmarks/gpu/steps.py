@@ -19,6 +19,9 @@ SPEED = """
     --tokens 600000 --epochs 2 --batch-tokens 16384 --batch-tokens 8192 --trl-batch 32 --seconds 300
 """
 
+# A bound for hangs: without a GPU an answer may take minutes.
+TIMEOUT = ("--timeout", "600")
+
 Command = list[str]
 
 
@@ -83,7 +86,7 @@ def _trained(session: Session, alias: str, *changes: str, recipe: str = "") -> C
 def _asked(session: Session, alias: str, data: str, name: str, *more: str) -> Command:
     """Greedy answers of `alias` to the questions of `data`, judged; the result is `name`."""
     words = ["--base-url", session.url, "--model", alias, "--data", data, "--no-page"]
-    words += ["--concurrency", str(session.concurrency), *session.limited]
+    words += ["--concurrency", str(session.concurrency), *TIMEOUT, *session.limited]
     return python("eval", "run", *words, "--output", session.work / f"{name}.json", *more)
 
 
@@ -132,7 +135,7 @@ def _others(session: Session) -> Iterator[Command]:
 
 def _policies(session: Session) -> Iterator[Command]:
     words = ["--base-url", session.url, "--concurrency", str(session.concurrency)]
-    words += ["--data", session.data, *session.limited]
+    words += ["--data", session.data, *TIMEOUT, *session.limited]
     yield python("benchmarks.policies", *words, "--folder", session.work / "policies")
 
 
