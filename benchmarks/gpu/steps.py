@@ -12,8 +12,9 @@ ALIAS = "spider"
 DEV, SYN, TRAIN = "data/dev.jsonl", "data/dev_syn.jsonl", "data/train.jsonl"
 SEED_RECIPE, SWEEP = "trainer/recipes/seed.yaml", "trainer/sweeps/forms.yaml"
 FREE = ("--extra-body", '{"decoding": "free"}')
-# Without extraction a completion as a whole is the query.
+# Without extraction a completion as a whole is the query. The base is asked in its chat template.
 RAW = ("--api", "completions", "--raw", "--max-tokens", "256")
+RAW_BASE = ("--api", "chat", *RAW[2:])
 # Ours sees everything twice, in about as many steps as TRL makes in its one epoch.
 SPEED = """
     --tokens 600000 --epochs 2 --batch-tokens 16384 --batch-tokens 8192 --trl-batch 32 --seconds 300
@@ -118,7 +119,7 @@ def _scores(session: Session) -> Iterator[Command]:
     yield _asked(session, "base", dev, "base", *suite, "--figure", "spider_dev_ex_base")
     yield _compared(session, "base", "dev", "error_reduction_bundled")
     yield _asked(session, ALIAS, dev, "raw", *RAW, "--prompt-of", str(session.bundle()))
-    yield _asked(session, "base", dev, "base_raw", *RAW)
+    yield _asked(session, "base", dev, "base_raw", *RAW_BASE)
     yield _compared(session, "base_raw", "raw", "error_reduction_bundled_raw")
 
 
