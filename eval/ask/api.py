@@ -82,7 +82,7 @@ class Asked:
     model: str | None = None
     max_tokens: int | None = None
     logprobs: bool = False
-    prompt_format: PromptFormat = PromptFormat()
+    prompt_format: PromptFormat = field(default_factory=PromptFormat)
     by_name: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 

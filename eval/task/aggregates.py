@@ -18,7 +18,22 @@ WINDOWED = frozenset(
     """.split()
 )
 # Aggregates that sqlglot leaves untyped.
-NAMED_AGGREGATES = {"sqlite": frozenset({"total"})}
+NAMED_AGGREGATES = {
+    dialect: frozenset(names.split())
+    for dialects, names in (
+        ("sqlite", "total"),
+        ("postgres materialize risingwave redshift", "every jsonb_agg jsonb_object_agg"),
+        ("mysql doris starrocks", "json_arrayagg std"),
+        ("tsql", "stdev stdevp var varp"),
+        ("oracle", "stats_mode"),
+        ("athena databricks hive presto spark spark2 trino", "every listagg some"),
+        ("clickhouse", """anylast avgif covarpop covarsamp grouparray groupuniqarray maxif minif
+            quantileexact stddevpop stddevsamp sumif uniqexact varpop varsamp"""),
+    )
+    for dialect in dialects.split()
+}  # fmt: skip
+# Functions that only a window gives a meaning, and that sqlglot leaves untyped.
+NAMED_WINDOWED = frozenset({"ratio_to_report"})
 # What may stand between a function and its window.
 WRAPPERS = (exp.Filter, exp.IgnoreNulls, exp.RespectNulls, exp.WithinGroup)
 # Clauses in which no aggregate, and those in which no window function may stand.
@@ -56,14 +71,14 @@ def _misuse(part: Part, names: Names, dialect: str) -> str:
         if clause in NO_WINDOW:
             return f"a window function can't stand in {_spoken(clause)}"
         function = _unwrapped(node)
-        if not (is_aggregate(function, dialect) or function.key in WINDOWED):
+        if not (is_aggregate(function, dialect) or is_window_function(function)):
             return f"{_called(function)} is no window function"
         if dialect == "sqlite" and isinstance(function.this, exp.Distinct):
             return "DISTINCT in a window function"
         return "a window function within another" if _outer_call(node, dialect) else ""
     if isinstance(node, exp.Filter):
         return "" if is_aggregate(_unwrapped(node), dialect) else "FILTER is for aggregates"
-    if node.key in WINDOWED:
+    if is_window_function(node):
         return "" if is_windowed(node) else f"{_called(node)} needs OVER"
     if not is_aggregate(node, dialect) or is_windowed(node):
         return ""
@@ -116,7 +131,14 @@ def is_aggregate(node: exp.Expr, dialect: str) -> bool:
         return False  # of several values, not rows
     if isinstance(node, exp.Anonymous):
         return node.name.lower() in NAMED_AGGREGATES.get(dialect, frozenset())
-    return isinstance(node, exp.AggFunc) and node.key not in WINDOWED
+    is_typed = isinstance(node, exp.AggFunc) and not isinstance(node, exp.Grouping)
+    return is_typed and node.key not in WINDOWED
+
+
+def is_window_function(node: exp.Expr) -> bool:
+    """True for the call of a function that needs a window."""
+    is_named = isinstance(node, exp.Anonymous) and node.name.lower() in NAMED_WINDOWED
+    return is_named or node.key in WINDOWED
 
 
 def parts(select: exp.Expr) -> Iterator[Part]:
@@ -162,7 +184,7 @@ def _outer_call(node: exp.Expr, dialect: str) -> exp.Expr | None:
     while parent is not None and not isinstance(parent, exp.Query | exp.Select):
         if isinstance(parent, exp.Window) and isinstance(node, exp.Window):
             return parent
-        is_call = is_aggregate(parent, dialect) or parent.key in WINDOWED
+        is_call = is_aggregate(parent, dialect) or is_window_function(parent)
         if is_call and not (isinstance(child, WRAPPERS)):
             return parent
         child, parent = parent, parent.parent

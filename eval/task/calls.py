@@ -8,10 +8,14 @@ may ask for (`REPEAT('x', 1000000000)`).
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 from sqlglot import exp
-from sqlglot.tokenizer_core import Token
+from sqlglot.errors import SqlglotError
+from sqlglot.tokenizer_core import Token, TokenType
 
+from eval.task.dialect import parse_statements, write_tree
 from eval.task.functions import named
 from eval.task.violation import Violation, span
 
@@ -20,10 +24,10 @@ SYNTAX = frozenset(
     """
     all and any apply as between binary bit by case char cross cube datetime datetime2 datetime64
     decimal distinct div double else end escape except exclude exists fetch filter float from full
-    glob group having ilike in inner int intersect interval is join lateral like limit natural
-    nchar not nullable number numeric nvarchar offset on or order outer over partition percent
-    qualify recursive regexp rlike rollup select sets similar some string then time
-    timestamp to top union using values varbinary varchar varchar2 when where window with
+    glob group having ilike in inner int intersect interval is join lateral like limit natural nchar
+    not nullable number numeric nvarchar offset on or order outer over overlaps partition percent
+    qualify recursive regexp rename rlike rollup select sets similar some string then time timestamp
+    to top union using values varbinary varchar varchar2 when where window with xor
     """.split()
 )
 # SQLite's functions: the least and the most arguments. Those left out take any number.
@@ -46,14 +50,26 @@ ARITY = {
     for name in names.split()
 }  # fmt: skip
 
+# Words that sqlglot takes for types of text, bytes or whole numbers. SQLite goes by parts of words
+# (sqlite.org/datatype3.html, section 3.1), and finds none of its own in these.
+NUMBERS_TO_SQLITE = frozenset("binary byte bytea long short str string varbinary".split())
+# Dialects in which a string may be an alias; sqlglot joins two in a row.
+ALIAS_STRINGS = frozenset({"sqlite", "tsql"})
+# Words behind which a comma parts no arguments: `STRING_AGG(a, ',' ORDER BY b, c)`.
+BEHIND_ARGUMENTS = frozenset({"order", "separator"})
+# What a function may be called with; of some only text or numbers make a call.
+PROBES = ("argument_{}_", "'argument_{}_'", "'i'", "7")
+MAX_PROBED = 8
+
 MAX_LENGTH = 1000
 # In the format of PRINTF and its like: a width or precision of four digits, or one from a value.
 WIDE_FORMAT = re.compile(r"\d{4,}|\*")
 # Matching takes time in proportion to text and pattern, or worse.
 PATTERNS = (
-    exp.Like, exp.ILike, exp.Glob, exp.SimilarTo, exp.RegexpLike, exp.JSONExtract,
-    exp.JSONExtractScalar,
+    exp.Like, exp.ILike, exp.Glob, exp.SimilarTo, exp.RegexpLike, exp.RegexpILike,
+    exp.JSONExtract, exp.JSONExtractScalar, exp.JSONBExtract, exp.JSONBExtractScalar,
 )  # fmt: skip
+QUOTES = frozenset('"`[')
 FORMATTERS = frozenset({"format", "printf"})
 
 
@@ -62,30 +78,91 @@ class Call:
     """A name before a bracket as it is written, in lower case."""
 
     name: str
+    start: int
+    end: int
     num_args: int = 0
     is_star: bool = False
     is_distinct: bool = False
+    is_listing: bool = True
+    cast_to: str = ""
 
 
 def read_calls(tokens: Sequence[Token], text: str) -> list[Call]:
     """The calls of `text`, in the order of their names."""
-    words = ["", "", *(text[t.start : t.end + 1].lower() for t in tokens)]
+    words = ["", "", *(text[t.start : t.end + 1].lower() for t in tokens), ""]
     found: list[Call] = []
     open_calls: list[Call] = []
-    for before, name, word, after in zip(
-        words, words[1:], words[2:], [*words[3:], ""], strict=False
-    ):
+    for place, word in enumerate(words[2:-1]):
         if word == "(":
-            call = Call(name, num_args=int(after != ")"), is_star=after == "*")
-            call.is_distinct = after == "distinct"
+            before, name, after = words[place], words[place + 1], words[place + 3]
+            call = _opened(name, after, tokens[max(place - 1, 0)])
             open_calls.append(call)
             if before != "as" and _is_name(name):
                 found.append(call)
-        elif word == "," and open_calls:
+        elif word == "," and open_calls and open_calls[-1].is_listing:
             open_calls[-1].num_args += 1
+        elif word in BEHIND_ARGUMENTS and open_calls:
+            open_calls[-1].is_listing = False
         elif word == ")" and open_calls:
             open_calls.pop()
+        elif word == "as" and open_calls and open_calls[-1].name == "cast":
+            open_calls[-1].cast_to = words[place + 3]
     return found
+
+
+def _opened(name: str, after: str, token: Token) -> Call:
+    call = Call(name, token.start, token.end + 1, num_args=int(after != ")"), is_star=after == "*")
+    call.is_distinct = after == "distinct"
+    return call
+
+
+def misread_calls(
+    tokens: Sequence[Token], text: str, tree: exp.Expr, dialect: str
+) -> Iterator[Violation]:
+    """The calls in `text` that sqlglot takes for others without a word: of `MOD(a, b, c)` it makes
+    `a % b`, of SQLite's `CAST(a AS STRING)`, a number, a text. `tree` is `text` parsed."""
+    known, lists = named(dialect), _column_lists(tree)
+    if dialect in ALIAS_STRINGS:
+        yield from _strings_in_a_row(tokens)
+    for call in read_calls(tokens, text):
+        is_call = call.name in known and call.name not in lists
+        if dialect == "sqlite" and call.cast_to in NUMBERS_TO_SQLITE:
+            message = f"{call.cast_to.upper()} is a number to SQLite"
+            yield Violation("wrong_arguments", message, "cast", start=call.start, end=call.end)
+        elif is_call and _loses_one(call.name, min(call.num_args, MAX_PROBED), dialect):
+            message = f"{call.name.upper()} does not take {call.num_args} arguments in {dialect}"
+            yield Violation("wrong_arguments", message, call.name, start=call.start, end=call.end)
+
+
+def _strings_in_a_row(tokens: Sequence[Token]) -> Iterator[Violation]:
+    for first, second in pairwise(tokens):
+        if first.token_type == second.token_type == TokenType.STRING:
+            message = "a string right behind another names it"
+            yield Violation("unparsable", message, start=second.start, end=second.end + 1)
+
+
+@lru_cache(maxsize=4096)
+def _loses_one(name: str, num_args: int, dialect: str) -> bool:
+    """True if whatever `num_args` arguments `name` is called with, not all are written again."""
+    found = [_is_kept(name, [probe.format(n) for n in range(num_args)], dialect)
+             for probe in PROBES]  # fmt: skip
+    return False in found and True not in found
+
+
+def _is_kept(name: str, arguments: list[str], dialect: str) -> bool | None:
+    """Whether all `arguments` are written again; None where they make no call."""
+    call = f"SELECT {name}({', '.join(arguments)})"
+    try:
+        tree = parse_statements(call, dialect, max_bytes=1000, max_tokens=100)[0]
+        text = write_tree(tree, dialect).lower()
+    except SqlglotError:
+        return None
+    return all(text.count(argument) >= arguments.count(argument) for argument in arguments)
+
+
+def _column_lists(tree: exp.Expr) -> set[str]:
+    """What stands before a bracket and is a name with its columns: `WITH t(a, b) AS`."""
+    return {a.name.lower() for a in tree.find_all(exp.TableAlias) if a.columns}
 
 
 def denied_calls(
@@ -93,8 +170,7 @@ def denied_calls(
 ) -> Iterator[Violation]:
     """The calls in `text` that `dialect` does not have or that are not allowed; `tree` is `text`
     parsed."""
-    known = named(dialect)
-    lists = {a.name.lower() for a in tree.find_all(exp.TableAlias) if a.columns}
+    known, lists = named(dialect), _column_lists(tree)
     for call in read_calls(tokens, text):
         if call.name not in known:
             if call.name.strip('"`[]') not in lists:
@@ -105,11 +181,11 @@ def denied_calls(
 
 
 def _is_name(word: str) -> bool:
-    return word not in SYNTAX and (word.isidentifier() or word[:1] in '"`[')
+    return word not in SYNTAX and (word.isidentifier() or word[:1] in QUOTES)
 
 
 def _misuse(call: Call, dialect: str) -> str:
-    if call.is_star and call.name != "count" and call.num_args == 1:
+    if call.is_star and call.name not in ("count", "count_big") and call.num_args == 1:
         return "takes no star"
     if dialect != "sqlite":
         return ""

@@ -6,15 +6,16 @@ a user is parsed by `parse_statements`.
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect, Dialects
 from sqlglot.errors import ErrorLevel, ParseError, SqlglotError
 from sqlglot.generator import Generator
-from sqlglot.tokenizer_core import Token
+from sqlglot.tokenizer_core import Token, TokenType
+
+from eval.task.limits import TooComplexError, guard, guard_twice
 
 # PRQL and DAX are other languages, not dialects of SQL that a database runs.
 DIALECTS = frozenset(d.value for d in Dialects) - {"", "prql", "dax"}
@@ -61,33 +62,17 @@ ALIASES = {
 # As SQLAlchemy writes a dialect in a URL: what stands behind the + is a Python package.
 WITH_DRIVER = re.compile(r"([a-z0-9]+)\+[a-z0-9_]+")
 
-# Guards before parsing. A parser goes one call deeper for each of these, or tries twice as much.
-MAX_DEPTH = 32
-MAX_PREFIX_RUN = 64
-MAX_OPEN_JOINS = 8
-MAX_DOTTED = 8
-MAX_REPEATS = 100
-MAX_IFS = 16
-MAX_TRIED_TWICE = 3
-
-OPENING = {"(": ")", "[": "]", "{": "}", "<": ">"}
-CLOSING = frozenset({")", "]", "}"})
-BRACKETS = frozenset({"(", "["})
-PREFIXES = frozenset({"NOT", "-", "+", "~", "CASE"})
-# Words that real queries repeat without nesting; literals and quoted names aren't counted either.
-REPEATABLE = frozenset({".", "(", ")", "=", "AND", "OR"})
-QUOTES = frozenset("'\"`")
 # Before a bracket these double the work or the tree, as do all names of types: the parser tries a
 # type first, then a function.
 TWICE = frozenset({"DIV0", "DIV0NULL", "NULLIFZERO", "SORT_ARRAY", "ZEROIFNULL"})
 
 
+# Dialects in which `E'...'` is a string.
+ESCAPE_STRINGS = frozenset({"duckdb", "postgres"})
+
+
 class DialectError(ValueError):
     """A dialect that nobody here knows; the message lists those that are."""
-
-
-class TooComplexError(SqlglotError):
-    """SQL that is too long or nests too deeply to be parsed; the message says which."""
 
 
 def resolve_dialect(name: str) -> str:
@@ -128,23 +113,41 @@ def read_tokens(text: str, dialect: str, *, max_bytes: int, max_tokens: int) -> 
     with _sqlglot_errors_only():
         tokens = reader.tokenize(text)
         words = [text[t.start : t.end + 1].upper() for t in tokens]
-        _guard(words, max_tokens)
         types = reader.parser_class.TYPE_TOKENS
-        twice = [t.token_type in types or w in TWICE for t, w in zip(tokens, words, strict=True)]
-        if _depth_of_marked(words, twice) > MAX_TRIED_TWICE:
-            raise TooComplexError(f"types or functions nest deeper than {MAX_TRIED_TWICE}")
+        is_type = [token.token_type in types for token in tokens]
+        guard(_with_brackets_told(words, is_type), max_tokens)
+        guard_twice(words, [t or word in TWICE for t, word in zip(is_type, words, strict=True)])
     return tokens
+
+
+def _with_brackets_told(words: list[str], is_type: list[bool]) -> list[str]:
+    """`words` with another word for each `<` that is a comparison."""
+    if "<" not in words:
+        return words
+    behind = [False, *is_type]
+    return ["<<" if w == "<" and not t else w for w, t in zip(words, behind, strict=False)]
 
 
 def parse_tokens(tokens: list[Token], text: str, dialect: str) -> list[exp.Expr]:
     """The statements of `text` from its tokens. Raises as `parse_statements`."""
+    dialect = resolve_dialect(dialect)
     with _sqlglot_errors_only():
-        found = Dialect.get_or_raise(resolve_dialect(dialect)).parser().parse(tokens, text)
+        found = Dialect.get_or_raise(dialect).parser().parse(tokens, text)
+    if dialect in ESCAPE_STRINGS and any(t.token_type == TokenType.BYTE_STRING for t in tokens):
+        found = [_with_plain_strings(statement) for statement in found]
     return [s for s in found if s is not None and not isinstance(s, exp.Semicolon)]
 
 
-def write_tree(tree: exp.Expr, dialect: str) -> str:
-    """`tree` as text of `dialect` without comments; the tree itself may change.
+def _with_plain_strings(statement: exp.Expr | None) -> exp.Expr | None:
+    """`statement` with what `E'...'` stands for, which sqlglot takes for bytes."""
+    for node in list(statement.find_all(exp.ByteString)) if statement else ():
+        node.replace(exp.Literal.string(node.name))
+    return statement
+
+
+def write_tree(tree: exp.Expr, dialect: str, read: str = "") -> str:
+    """`tree` as text of `dialect` without comments; the tree itself may change. `read`: the dialect
+    that it was written in.
 
     Raises:
         UnsupportedError: sqlglot knows no form of it in the dialect.
@@ -152,11 +155,27 @@ def write_tree(tree: exp.Expr, dialect: str) -> str:
     writer = Dialect.get_or_raise(dialect).generator(
         comments=False, unsupported_level=ErrorLevel.RAISE
     )
-    if dialect == "mysql":
-        # sqlglot writes REGEXP_LIKE, which MariaDB has not. Its compiled generators can't be
-        # subclassed, so one instance is told otherwise.
-        writer._dispatch = {**writer._dispatch, exp.RegexpLike: _infix_regexp}
+    own = OWN_WAYS.get(dialect, {}) | ({exp.Cast: _cast} if dialect == read == "sqlite" else {})
+    if own:
+        # sqlglot's compiled generators can't be subclassed, so one instance is told otherwise.
+        writer._dispatch = {**writer._dispatch, **own}
     return writer.generate(tree, copy=False)
+
+
+def _cast(writer: Generator, node: exp.Cast) -> str:
+    """SQLite makes a number of what is cast to one of its types that it does not know."""
+    if isinstance(node, exp.TryCast) or node.to.this not in NUMERIC_TYPES:
+        return writer.cast_sql(node)
+    return f"CAST({writer.sql(node.this)} AS NUMERIC)"
+
+
+def _string(writer: Generator, node: exp.Literal) -> str:
+    """A backslash as `E'...'` has it: there it is the same whatever `standard_conforming_strings`
+    is, elsewhere it may end the string one quote later."""
+    if not node.is_string or "\\" not in node.name:
+        return writer.literal_sql(node)
+    escaped = node.name.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'"
 
 
 def _infix_regexp(writer: Generator, node: exp.RegexpLike) -> str:
@@ -187,84 +206,17 @@ def _sqlglot_errors_only() -> Iterator[None]:
         raise ParseError(f"can't be parsed ({type(error).__name__})") from error
 
 
-def _guard(words: list[str], max_tokens: int) -> None:
-    """Raise TooComplexError for words (tokens as written, upper case) that nest or branch a lot."""
-    if len(words) > max_tokens:
-        raise TooComplexError(f"over {max_tokens} tokens")
-    depth, joins = _depth_and_open_joins(words)
-    if depth > MAX_DEPTH:
-        raise TooComplexError(f"brackets nest deeper than {MAX_DEPTH}")
-    if joins > MAX_OPEN_JOINS:
-        raise TooComplexError(f"over {MAX_OPEN_JOINS} JOINs without ON or USING")
-    if _longest_prefix_run(words) > MAX_PREFIX_RUN:
-        raise TooComplexError(f"over {MAX_PREFIX_RUN} prefix operators or CASEs")
-    if _longest_dotted(words) > MAX_DOTTED:
-        raise TooComplexError(f"a name of over {MAX_DOTTED} parts")
-    _guard_repeats(words)
-
-
-def _depth_and_open_joins(words: list[str]) -> tuple[int, int]:
-    """How deep brackets nest, and how many JOINs wait for their ON at most: the parser tries
-    2 ** that many ways. An ON counts for the bracket that it stands in only."""
-    closers, waiting, total, deepest, most = [""], [0], 0, 0, 0
-    for word in words:
-        if closer := OPENING.get(word):
-            closers.append(closer)
-            waiting.append(0)
-        elif word == ">" == closers[-1] or (word in CLOSING and word in closers):
-            level = len(closers) - closers[::-1].index(word) - 1
-            total -= sum(waiting[level:])
-            del closers[level:], waiting[level:]
-        elif word == "JOIN":
-            waiting[-1] += 1
-            total += 1
-        elif word in ("ON", "USING") and waiting[-1]:
-            waiting[-1] -= 1
-            total -= 1
-        deepest, most = max(deepest, len(closers) - 1), max(most, total)
-    return deepest, most
-
-
-def _depth_of_marked(words: list[str], is_marked: list[bool]) -> int:
-    """How deep those brackets nest that stand behind a marked word."""
-    closers: list[tuple[str, bool]] = []
-    depth = deepest = 0
-    for word, behind in zip(words, [False, *is_marked], strict=False):
-        if word in BRACKETS:
-            closers.append((OPENING[word], behind))
-            depth += behind
-            deepest = max(deepest, depth)
-        elif closers and word == closers[-1][0]:
-            depth -= closers.pop()[1]
-    return deepest
-
-
-def _longest_prefix_run(words: list[str]) -> int:
-    """Prefix operators in a row, and CASEs in all: either nests once for each."""
-    run = longest = 0
-    for word in words:
-        run = run + 1 if word in PREFIXES else 0
-        longest = max(longest, run)
-    return max(longest, words.count("CASE"))
-
-
-def _longest_dotted(words: list[str]) -> int:
-    """The most dots in one name: every second word of it is one."""
-    run = longest = 0
-    for before, word in zip(["", "", *words], words, strict=False):
-        if word == ".":
-            run = run + 1 if before == "." else 1
-            longest = max(longest, run)
-    return longest
-
-
-def _guard_repeats(words: list[str]) -> None:
-    """Raise TooComplexError where a word stands too often between two commas: `ANY ANY ANY …`."""
-    counts: Counter[str] = Counter()
-    for word in words:
-        if word in (",", ";"):
-            counts.clear()
-        elif word not in REPEATABLE and not (word[:1].isdigit() or word[:1] in QUOTES):
-            counts[word] += 1
-            if counts[word] > (MAX_IFS if word == "IF" else MAX_REPEATS):
-                raise TooComplexError(f"{word[:32]} stands there over {counts[word] - 1} times")
+# Types of SQLite's numeric affinity. sqlglot makes REAL or INTEGER of some and calls DATE() for
+# others.
+NUMERIC_TYPES = frozenset(
+    {
+        exp.DType.BOOLEAN, exp.DType.DATE, exp.DType.DATETIME, exp.DType.DECIMAL, exp.DType.TIME,
+        exp.DType.TIMESTAMP, exp.DType.TIMESTAMPNTZ,
+    }
+)  # fmt: skip
+# How an engine asks for what sqlglot writes in a way that it does not read, or not safely. MariaDB
+# has no REGEXP_LIKE.
+OWN_WAYS: dict[str, dict[type[exp.Expr], Callable[..., str]]] = {
+    "mysql": {exp.RegexpLike: _infix_regexp},
+    "postgres": {exp.Literal: _string},
+}

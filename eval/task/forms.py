@@ -2,14 +2,30 @@
 one value must stand, ORDER BY before UNION, a frame that ends before it starts.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 
 from sqlglot import exp
 
 from eval.task.violation import Violation, span
 
 COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.NullSafeEQ, exp.NullSafeNEQ)
+# Dialects that read `a JOIN b` without ON, and no RIGHT JOIN that would look at all before a comma.
+BARE_JOINS = frozenset({"doris", "mysql", "starrocks"})
+DEFAULT_SCHEMAS = {
+    "duckdb": "main", "postgres": "public", "redshift": "public", "snowflake": "public",
+    "sqlite": "main", "tsql": "dbo",
+}  # fmt: skip
+# Dialects in which `$` alone is not known to be what was written.
+PATHS_OF_KEYS = frozenset({"duckdb", "mysql", "postgres", "sqlite"})
+PATH_KEY = re.compile(r"[\w @:/.-]+")
+NO_FILTER = frozenset("bigquery doris mysql oracle redshift starrocks tsql".split())
 SQLITE_COLLATIONS = frozenset({"BINARY", "NOCASE", "RTRIM"})
+# What binds about as close as `=`, which is for each engine to say.
+COMPARING = (
+    *COMPARISONS, exp.Is, exp.In, exp.Between, exp.Like, exp.ILike, exp.Glob, exp.SimilarTo,
+    exp.RegexpLike, exp.RegexpILike,
+)  # fmt: skip
 # Where a bound of a window's frame lies, from first to last.
 BOUNDS = {
     ("UNBOUNDED", "PRECEDING"): 0,
@@ -21,25 +37,77 @@ BOUNDS = {
 
 
 def unbracketed(tree: exp.Expr) -> exp.Expr:
-    """`tree` without the brackets around a whole query or an arm of UNION that mean nothing:
-    SQLite does not read them."""
-    while _is_only_brackets(tree):
-        tree = tree.this
+    """`tree` without the brackets that mean nothing: around a whole query or an arm of UNION
+    SQLite does not read them, around a table PostgreSQL."""
+    tree = _within(tree)
     for operation in list(tree.find_all(exp.SetOperation)):
         for arm in (operation.this, operation.expression):
-            inner = arm.unnest()
+            inner = _within(arm)
             is_plain = isinstance(inner, exp.Select) and not any(
                 inner.args.get(name) for name in ("order", "limit", "offset", "with_")
             )
-            if inner is not arm and is_plain and _is_only_brackets(arm):
+            if inner is not arm and is_plain:
                 arm.replace(inner)
+    for brackets in list(tree.find_all(exp.Subquery)):
+        item = brackets.this
+        if holds_items(brackets) and not item.args.get("joins") and _is_bare(brackets):
+            brackets.replace(item)
     return tree
 
 
+def _within(node: exp.Expr) -> exp.Expr:
+    while _is_only_brackets(node):
+        node = node.this
+    return node
+
+
 def _is_only_brackets(node: exp.Expr) -> bool:
-    if not isinstance(node, exp.Subquery) or not isinstance(node.this, exp.Query):
-        return False
+    return isinstance(node, exp.Subquery) and isinstance(node.this, exp.Query) and _is_bare(node)
+
+
+def _is_bare(node: exp.Expr) -> bool:
     return not any(value for name, value in node.args.items() if name != "this")
+
+
+def crossed(tree: exp.Expr, dialect: str) -> exp.Expr:
+    """`tree` with CROSS JOIN for MySQL's JOIN without a condition: sqlglot takes it for a comma,
+    which binds less, so that a later ON would not see what stands before it."""
+    nodes = tree.find_all(exp.Select, exp.Table, exp.Subquery) if dialect in BARE_JOINS else ()
+    for node in nodes:
+        joins = node.args.get("joins") or []
+        if not any(join.args.get("side") in ("RIGHT", "FULL") for join in joins):
+            for join in filter(is_comma, joins):
+                join.set("kind", "CROSS")
+    return tree
+
+
+def unqualified(tree: exp.Expr, dialect: str) -> exp.Expr:
+    """`tree` without the name of the schema that a table without one is in anyway: `dbo.t`."""
+    schema = DEFAULT_SCHEMAS.get(dialect)
+    if schema is None:
+        return tree
+    ctes = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+    for node in tree.find_all(exp.Table, exp.Column):
+        name = node.name if isinstance(node, exp.Table) else node.text("table")
+        is_default = node.text("db").lower() == schema and not node.args.get("catalog")
+        if is_default and name.lower() not in ctes:
+            node.set("db", None)
+    return tree
+
+
+def is_comma(join: exp.Expr) -> bool:
+    """True for a JOIN that is written as a comma, or that sqlglot takes for one."""
+    return not any(join.args.get(name) for name in ("side", "kind", "method", "on", "using"))
+
+
+def holds_items(node: exp.Expr) -> bool:
+    """True for brackets around FROM items: `(t)`, `((SELECT 1) AS a JOIN t ON ...)`."""
+    if not isinstance(node, exp.Subquery):
+        return False
+    inner = node.this
+    if isinstance(inner, exp.Subquery):
+        return bool(inner.args.get("joins") or inner.args.get("alias")) or holds_items(inner)
+    return isinstance(inner, exp.Table)
 
 
 def misshapen(tree: exp.Expr, dialect: str) -> Iterator[Violation]:
@@ -59,7 +127,8 @@ def _star(star: exp.Expr, _: str) -> str:
 
 
 def _alias(alias: exp.Expr, _: str) -> str:
-    return "" if isinstance(alias.parent, exp.Select) else "AS stands where no name may be given"
+    fits = isinstance(alias.parent, exp.Select | exp.Star)
+    return "" if fits else "AS stands where no name may be given"
 
 
 def _filled(node: exp.Expr, _: str) -> str:
@@ -88,6 +157,8 @@ def _arms(operation: exp.Expr, dialect: str) -> str:
 def _tuple(row: exp.Expr, dialect: str) -> str:
     """Rows are compared with rows of the same width; elsewhere SQLite takes none."""
     parent = row.parent
+    if isinstance(parent, exp.Interval):
+        return "INTERVAL takes one value"
     if isinstance(parent, COMPARISONS):
         other = parent.expression if row.arg_key == "this" else parent.this
         if isinstance(other, exp.Tuple):
@@ -95,6 +166,9 @@ def _tuple(row: exp.Expr, dialect: str) -> str:
             return "" if same else "rows of unequal width are compared"
         return "" if isinstance(other, exp.Subquery) else "a row is compared with one value"
     if isinstance(parent, exp.In) and row.arg_key == "this":
+        lists = [item for item in parent.expressions if isinstance(item, exp.Values)]
+        if lists and lists == parent.expressions:
+            return ""  # a query: its width is looked at where names are
         rows = [item for item in parent.expressions if isinstance(item, exp.Tuple)]
         same = all(len(item.expressions) == len(row.expressions) for item in rows)
         same = same and len(rows) == len(parent.expressions)
@@ -104,6 +178,21 @@ def _tuple(row: exp.Expr, dialect: str) -> str:
     if isinstance(parent, exp.In) and len(parent.expressions) == 1:
         return ""
     return "SQLite takes no row of values here"
+
+
+def _compared(node: exp.Expr, dialect: str) -> str:
+    """`a < b IN (1, 2)`, `a = b IS NOT NULL`: engines and sqlglot take them apart in other places,
+    and NOT is written in front of what it is written within."""
+    if dialect == "sqlite" and isinstance(node, exp.RegexpLike):
+        return "SQLite has no REGEXP but what an application defines"
+    for name in ("this", "expression", "low", "high"):
+        operand = node.args.get(name)
+        inner = operand
+        while isinstance(inner, exp.Not | exp.Escape):
+            inner = inner.this
+        if isinstance(operand, exp.Not) or isinstance(inner, COMPARING):
+            return "a comparison of a comparison needs brackets"
+    return ""
 
 
 def _order(order: exp.Expr, dialect: str) -> str:
@@ -128,6 +217,19 @@ def _bound(spec: exp.Expr, name: str) -> int:
     return BOUNDS.get((word, side), 2)
 
 
+def _path(path: exp.Expr, dialect: str) -> str:
+    """A path of JSON that sqlglot reads with more or less in it than engines do: `$.;/*`, ``."""
+    if dialect in PATHS_OF_KEYS and len(path.expressions) < 2:
+        return "a JSON path that names nothing"
+    keys = [key.name for key in path.find_all(exp.JSONPathKey)]
+    is_plain = all(key if dialect == "postgres" else PATH_KEY.fullmatch(key) for key in keys)
+    return "" if is_plain else "a JSON path with a key of odd characters"
+
+
+def _filter(_: exp.Expr, dialect: str) -> str:
+    return "aggregates have no FILTER" if dialect in NO_FILTER else ""
+
+
 def _collate(node: exp.Expr, dialect: str) -> str:
     name = node.expression
     is_name = isinstance(name, exp.Identifier | exp.Var) or name.args.get("is_string")
@@ -136,7 +238,9 @@ def _collate(node: exp.Expr, dialect: str) -> str:
     return ""
 
 
-SHAPES = {
+Shape = Callable[[exp.Expr, str], str]
+SHAPES: dict[type[exp.Expr], Shape] = {
+    **dict.fromkeys(COMPARING, _compared),
     exp.Star: _star,
     exp.Alias: _alias,
     exp.Select: _filled,
@@ -149,5 +253,7 @@ SHAPES = {
     exp.Tuple: _tuple,
     exp.Order: _order,
     exp.WindowSpec: _frame,
+    exp.Filter: _filter,
+    exp.JSONPath: _path,
     exp.Collate: _collate,
 }

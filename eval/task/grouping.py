@@ -17,7 +17,6 @@ from eval.task.violation import Violation
 ANY_VALUE = frozenset({"sqlite"})
 # Engines that know that a table's key decides the rest of its row.
 KEY_DECIDES = frozenset({"postgres", "materialize", "risingwave", "mysql"})
-UNCHECKED = NO_AGGREGATE | {"windows"}
 
 
 def ungrouped_columns(
@@ -57,7 +56,7 @@ def loose_columns(
             is_aggregate(p.node, dialect) and not is_windowed(p.node) for p in own
         )
         if is_grouped and not _has_sets(group):
-            keys = _keys(select, names)
+            keys = _keys(select, names, dialect)
             known = {names.identity(key) for key in keys if isinstance(key, exp.Column)}
             if joins_decide:
                 _add_equal(select, known, names)
@@ -87,19 +86,28 @@ def _has_sets(group: exp.Expr | None) -> bool:
 
 def _loose(select: exp.Expr, own: list[Part], names: Names, dialect: str) -> Iterator[exp.Column]:
     """The columns of a SELECT beside its aggregates, but for those in a whole key."""
-    keys = list(_keys(select, names))
+    keys = list(_keys(select, names, dialect))
     for part in own:
         node = part.node
-        if not isinstance(node, exp.Column) or part.clause in UNCHECKED:
+        if not isinstance(node, exp.Column) or part.clause in NO_AGGREGATE:
             continue
         is_own = names.owners.get(id(node)) is select and id(node) not in names.aliases
         if is_own and not _is_covered(node, keys, dialect):
             yield node
 
 
-def _keys(select: exp.Expr, names: Names) -> Iterator[exp.Expr]:
+def grouped_by_all(select: exp.Expr, dialect: str) -> Iterator[exp.Expr]:
+    """What GROUP BY ALL means: the items of the select list without an aggregate."""
+    for item in select.expressions:
+        if not any(is_aggregate(node, dialect) for node in item.walk()):
+            yield item.unalias()
+
+
+def _keys(select: exp.Expr, names: Names, dialect: str) -> Iterator[exp.Expr]:
     """The expressions of GROUP BY; for an alias or a number the item that it means."""
     group = select.args.get("group")
+    if group and group.args.get("all"):
+        yield from grouped_by_all(select, dialect)
     for key in group.expressions if group else ():
         for part in key.expressions if isinstance(key, exp.Tuple) else [key.unnest()]:
             yield _item(part, select, names)

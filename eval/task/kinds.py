@@ -38,9 +38,17 @@ TEXT = (
 TIME = (exp.CurrentDate, exp.CurrentTimestamp, exp.Date)
 TRUTH = (exp.Predicate, exp.Connector, exp.Not, exp.Boolean)
 # Their value is that of their argument.
-SAME = (exp.Paren, exp.Alias, exp.Max, exp.Min, exp.Sum, exp.Abs, exp.Neg, exp.Window, exp.Distinct)
+SAME = (
+    exp.Paren, exp.Alias, exp.Max, exp.Min, exp.Sum, exp.Abs, exp.Neg, exp.Window, exp.Distinct,
+    exp.Lag, exp.Lead, exp.FirstValue, exp.LastValue, exp.NthValue,
+)  # fmt: skip
 ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
 NUMERIC = frozenset({"int", "real", "number"})
+
+
+FIXED: tuple[tuple[Kind, tuple[type[exp.Expr], ...]], ...] = (
+    ("int", WHOLE), ("real", REAL), ("text", TEXT), ("time", TIME), ("truth", TRUTH),
+)  # fmt: skip
 
 
 class Kinds:
@@ -49,9 +57,17 @@ class Kinds:
     def __init__(self, names: Names, schema: Schema) -> None:
         self.origins = names.origins
         self.schema = schema
+        self.columns: dict[str, Kind] = {}
+        self.sums: dict[int, tuple[exp.Expr, Kind]] = {}
+
+    def forget(self) -> None:
+        """The tree was changed: what was found of its parts may not hold."""
+        self.sums.clear()
 
     def of(self, node: exp.Expr | None) -> Kind:
         """The kind of `node`; empty where it is not known."""
+        if node is None:
+            return ""
         if isinstance(node, exp.Column):
             return self._column(node)
         if isinstance(node, exp.Literal):
@@ -62,16 +78,18 @@ class Kinds:
             return self.of(node.expressions[0] if isinstance(node, exp.Distinct) else node.this)
         if isinstance(node, ARITHMETIC):
             return self._arithmetic(node)
-        for kind, types in (("int", WHOLE), ("real", REAL), ("text", TEXT), ("time", TIME),
-                            ("truth", TRUTH)):  # fmt: skip
-            if isinstance(node, types):
-                return kind  # type: ignore[return-value]
-        return self._choice(node)
+        fixed = (kind for kind, types in FIXED if isinstance(node, types))
+        return next(fixed, "") or self._choice(node)
 
     def _column(self, column: exp.Expr) -> Kind:
         origin = self.origins.get(id(column))
         if origin is None:
             return ""
+        if origin not in self.columns:
+            self.columns[origin] = self._declared(origin)
+        return self.columns[origin]
+
+    def _declared(self, origin: str) -> Kind:
         for table in self.schema.tables:
             if origin.startswith(f"{table.name}."):
                 for found in table.columns:
@@ -80,12 +98,16 @@ class Kinds:
         return ""
 
     def _arithmetic(self, node: exp.Expr) -> Kind:
-        sides = {self.of(node.this), self.of(node.expression)}
-        if sides == {"int"}:
-            return "int"
-        return "real" if "real" in sides else "number" if sides <= NUMERIC else ""
+        known = self.sums.get(id(node))
+        if known is not None and known[0] is node:
+            return known[1]
+        kinds = {self.of(node.this), self.of(node.expression)}
+        kind: Kind = "real" if "real" in kinds else "number" if kinds <= NUMERIC else ""
+        kind = "int" if kinds == {"int"} else kind
+        self.sums[id(node)] = node, kind
+        return kind
 
-    def _choice(self, node: exp.Expr | None) -> Kind:
+    def _choice(self, node: exp.Expr) -> Kind:
         """CASE, COALESCE, IIF and subqueries: the kind that all of their results have."""
         results: list[exp.Expr | None] = []
         if isinstance(node, exp.Case):

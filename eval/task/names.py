@@ -7,9 +7,11 @@ linear in the query. What a name may mean is in `scope`, FROM in `from_items`.
 
 from sqlglot import exp
 
-from eval.task.columns import Names, Unknown, named_sources, written
+from eval.task.columns import Names, Unknown, alias_of, is_named, named_sources, written
+from eval.task.forms import holds_items
 from eval.task.from_items import FromReader
 from eval.task.grants import Grants
+from eval.task.joins import MAX_SHOWN
 from eval.task.schema import Schema
 from eval.task.scope import (
     ROW_IDS,
@@ -31,7 +33,7 @@ def resolve_names(
 ) -> Names:
     """Resolve every table and column of `tree` (a query) against `schema`, as far as `grants`
     allow; `None` allows all."""
-    resolver = _Resolver(schema, dialect, grants)
+    resolver = _Resolver(schema, dialect, grants, tree)
     resolver.query(tree, {}, ())
     firsts: dict[tuple[str, str], Unknown] = {}
     for unknown in resolver.names.unknown:
@@ -49,14 +51,17 @@ class _Resolver(FromReader):
             return self.set_operation(node, ctes, outer)
         if isinstance(node, exp.Select):
             return self.select(node, ctes, outer)
-        if isinstance(node, exp.Subquery) and not isinstance(node.this, exp.Table):
-            outputs = self.query(node.this, self.with_(node, ctes, outer), outer)
-            self.tail(node, outputs, [node.this])
-            return outputs
+        if isinstance(node, exp.Subquery) and not holds_items(node) and not node.args.get("joins"):
+            return self.bracketed(node, ctes, outer)
         if isinstance(node, exp.Values):
             return self.values(node, ctes, outer)
         self.report("unsupported_source", written(node), node)
         return None
+
+    def bracketed(self, node: exp.Expr, ctes: Ctes, outer: Chain) -> Outputs | None:
+        outputs = self.query(node.this, self.with_(node, ctes, outer), outer)
+        self.tail(node, outputs, [node.this])
+        return outputs
 
     def with_(self, query: exp.Expr, ctes: Ctes, outer: Chain) -> Ctes:
         """`ctes` with those that `query` defines."""
@@ -64,19 +69,22 @@ class _Resolver(FromReader):
         if clause is None:
             return ctes
         found, own = dict(ctes), set()
-        for cte in clause.expressions:
+        for number, cte in enumerate(clause.expressions):
             name, key = cte.args["alias"].this, lower(cte.alias)
             if key in own:
                 self.report("repeated_table", cte.alias, name)
             own.add(key)
-            inside = (
-                found
-                if self.dialect in SAYS_RECURSIVE
-                else found | {key: Cte(name, None, is_open=True)}
-            )
+            inside = found | self.open_ctes(clause.expressions[number:])
             outputs = self.query(cte.this, inside, outer)
             found[key] = Cte(name, self.renamed(outputs, cte.args["alias"]))
         return found
+
+    def open_ctes(self, ctes: list[exp.Expr]) -> Ctes:
+        """Of a CTE and those behind it, the ones that it may read. SQLite lets it read all."""
+        if self.dialect in SAYS_RECURSIVE:
+            return {}
+        seen = ctes if self.dialect == "sqlite" else ctes[:1]
+        return {lower(c.alias): Cte(c.args["alias"].this, None, is_open=True) for c in seen}
 
     def set_operation(self, node: exp.Expr, ctes: Ctes, outer: Chain) -> Outputs | None:
         spine: list[tuple[exp.Expr, Ctes]] = []
@@ -138,7 +146,7 @@ class _Resolver(FromReader):
         ctes = self.with_(node, ctes, outer)
         level = Level(node)
         chain = (level, *outer)
-        level.aliases = {lower(item.alias): item for item in node.expressions if item.alias}
+        level.aliases = {lower(item.alias): item for item in node.expressions if is_named(item)}
         self.from_(node, chain, ctes)
         level.windows = {lower(w.name) for w in node.args.get("windows") or ()}
         level.clause = "select"
@@ -167,33 +175,40 @@ class _Resolver(FromReader):
 
     def outputs(self, query: exp.Expr, level: Level) -> Outputs | None:
         found: Outputs = []
-        for item in query.expressions:
+        for item in query.expressions if self.num_shown <= MAX_SHOWN else ():
             if item.is_star and isinstance(item, exp.Star | exp.Column):
                 shown = _starred(item, level)
                 if shown is None:
                     return None
                 found += shown
             else:
-                inner = item.unalias()
-                has_name = item.alias or isinstance(inner, exp.Column)
-                origin = self.names.origins.get(id(inner))
-                found.append(Output(item.alias_or_name if has_name else "", origin))
+                found.append(self.output(item))
         return found
+
+    def output(self, item: exp.Expr) -> Output:
+        inner = item.unalias()
+        origin = self.names.origins.get(id(inner))
+        if is_named(item):
+            name = alias_of(item)
+        elif isinstance(inner, exp.Column):
+            name = inner.this
+        else:
+            return Output("", origin, quoted=False)
+        return Output(name.name, origin, quoted=bool(name.args.get("quoted")))
 
     def star(self, item: exp.Expr, chain: Chain, ctes: Ctes) -> None:
         """`*` and `t.*`: all that stands there is read."""
         level, sources = chain[0], list(chain[0].sources.values())
         if isinstance(item, exp.Column) and item.table:
-            source = level.sources.get(lower(item.table))
-            if source is None:
+            named = self.level_of(item.args["table"], chain[:1])
+            if named is None:
                 self.report("unknown_table", item.table, item.args["table"], named_sources(level))
-            sources = [source] if source else []
+            sources = [level.sources[lower(item.table)]] if named else []
         elif not sources:
             self.report("unparsable", "*", item)
-        origins = [o.origin for s in sources for o in s.outputs or () if o.origin]
-        if not self.denied.isdisjoint(origins):
-            self.report("not_granted", written(item), item)
-        self.names.columns.update(origins)
+        if not self.affords(sum(len(source.outputs or ()) for source in sources)):
+            return
+        self.whole([output for source in sources for output in source.outputs or ()], item)
         for part in ("replace", "except_", "rename"):
             star = item.this if isinstance(item, exp.Column) else item
             for node in _listed(star.args.get(part)):
@@ -208,6 +223,8 @@ class _Resolver(FromReader):
                 self.subquery(node, chain, ctes)
             elif isinstance(node, exp.Column):
                 self.column(node, chain)
+            elif isinstance(node, exp.Unnest | exp.Values) and isinstance(node.parent, exp.In):
+                stack.extend(node.expressions)
             elif isinstance(node, exp.Table | exp.UDTF):
                 self.report("unsupported_source", written(node), node)
             else:

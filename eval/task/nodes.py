@@ -49,7 +49,7 @@ NODES = {
     filter: this expression
     from: this
     glob: this expression
-    group: expressions grouping_sets cube rollup
+    group: expressions grouping_sets cube rollup all
     groupingsets: expressions
     gt: this expression
     gte: this expression
@@ -58,18 +58,20 @@ NODES = {
     identifier: this quoted
     ignorenulls: this
     ilike: this expression negate
-    in: this expressions query
+    in: this expressions query unnest
     intdiv: this expression
     intersect: with_ this expression distinct order limit offset
     interval: this unit
     intervalspan: this expression
     is: this expression negate
     join: this on side kind using method
+    jsonkeyvalue: this expression
     jsonpath: expressions
     jsonpathkey: this quoted
     jsonpathroot:
     jsonpathsubscript: this
     jsonpathwildcard:
+    jsonvalue: this path
     lateral: this alias cross_apply
     like: this expression negate
     limit: this expression offset limit_options
@@ -89,6 +91,7 @@ NODES = {
     offset: this expression
     order: this expressions
     ordered: this desc nulls_first
+    overlaps: this expression
     paren: this
     pseudocolumn: this
     qualify: this
@@ -123,7 +126,7 @@ NODES = {
 NOT_IN_SQLITE = frozenset(
     """
     all any attimezone bracket cube groupingsets intdiv interval intervalspan lateral national
-    qualify rollup similarto slice withingroup
+    overlaps qualify rollup similarto slice withingroup
     """.split()
 )
 GLOB_DIALECTS = frozenset({"sqlite", "duckdb"})
@@ -140,12 +143,36 @@ TYPES = frozenset(
     UTINYINT UUID VARBINARY VARCHAR VARIANT YEAR
     """.split()
 )
+# Engines with GROUP BY ALL: all of the select list that holds no aggregate.
+GROUPS_ALL = frozenset("bigquery databricks duckdb redshift snowflake spark".split())
+# Engines in which nothing of the right side of a SEMI or ANTI JOIN is seen behind it.
+SEMI_JOINS = frozenset("databricks duckdb hive spark spark2".split())
+# What a window's frame may leave out.
+EXCLUDED = frozenset({"CURRENT ROW", "GROUP", "NO OTHERS", "TIES"})
 JOIN_WORDS = {
     "side": frozenset({"", "LEFT", "RIGHT", "FULL"}),
     "kind": frozenset({"", "INNER", "OUTER", "CROSS"}),
     "method": frozenset({"", "NATURAL"}),
 }
 MAX_TYPE_SIZE = 8000
+# Words that stand for no name: units of time, and what some functions have in their place. The
+# parser makes such a word of any column there, so that one that is not known here may be one.
+WORDS = frozenset(
+    """
+    ascii binary c centuries century d date datetime day day_hour day_microsecond day_minute
+    day_of_month day_of_week day_of_year day_second dayofmonth dayofweek dayofweekiso dayofyear days
+    dd decade decades dow dowiso doy dw dy epoch epoch_second friday h hh hour hour_microsecond
+    hour_minute hour_second hours hr hrs iso_week iso_year isodow isoweek isowk isoww isoyear j
+    julian latin1 m max mcs mi microsecond microseconds mil millennia millennium millisecond
+    milliseconds min mins minute minute_microsecond minute_second minutes mm mon monday mons month
+    months ms n nanosecond nanoseconds nchar_cs ns q qq qtr quarter quarters s saturday sec second
+    second_microsecond seconds secs sql_tsi_day sql_tsi_hour sql_tsi_minute sql_tsi_month
+    sql_tsi_quarter sql_tsi_second sql_tsi_week sql_tsi_year ss sunday thursday time timezone
+    timezone_hour timezone_minute tuesday tzh tzm tzoffset us usec utf8 utf8mb3 utf8mb4 w wednesday
+    week weekday weekiso weekofyear weeks wk ww y year year_month year_of_week yearofweek
+    yearofweekiso years yr yrs yy yyyy
+    """.split()
+)
 
 # Dialects in which a backslash within a string is known to be regenerated as the engine reads it.
 BACKSLASH_DIALECTS = frozenset(
@@ -161,7 +188,7 @@ DOUBLING_DIALECTS = frozenset(
     """.split()
 )
 QUOTES = frozenset("\"'`[]")
-NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Ends a text for some drivers, or can't be sent to any.
 UNSAFE = re.compile("[\x00\ud800-\udfff]")
@@ -174,6 +201,8 @@ def denied_nodes(tree: exp.Expr, dialect: str) -> Iterator[Violation]:
     written safely."""
     for node in tree.walk():
         if isinstance(node, exp.Func):
+            if problem := _function(node):
+                yield _denied(node, node.key, problem)
             continue
         allowed = NODES.get(node.key)
         if allowed is None or _is_missing(node.key, dialect):
@@ -187,6 +216,16 @@ def denied_nodes(tree: exp.Expr, dialect: str) -> Iterator[Violation]:
         check = CHECKS.get(node.key)
         if check and (problem := check(node, dialect)):
             yield _denied(node, node.key, problem)
+
+
+def _function(node: exp.Expr) -> str:
+    """What a function holds beside its arguments is written as it is."""
+    held = [v for k, v in node.args.items() if isinstance(v, str) and (v and k != "this")]
+    odd = [word for word in held if not WORD.fullmatch(word)]
+    unit = node.args.get("unit")
+    if isinstance(unit, exp.Literal) and unit.name.lower() not in WORDS:
+        odd.append(unit.name)
+    return f"{odd[0][:64]!r} may not stand in a function" if odd else ""
 
 
 def _is_missing(key: str, dialect: str) -> bool:
@@ -237,10 +276,11 @@ def _data_type(node: exp.Expr, dialect: str) -> str:
     return f"a type of over {MAX_TYPE_SIZE} characters" if too_big else ""
 
 
-def _join(node: exp.Expr, _: str) -> str:
+def _join(node: exp.Expr, dialect: str) -> str:
     for name, words in JOIN_WORDS.items():
         word = str(node.args.get(name) or "").upper()
-        if word not in words:
+        is_semi = word in ("ANTI", "SEMI") and dialect in SEMI_JOINS
+        if word not in words and not is_semi:
             return f"{word} JOIN is not allowed in a query"
     if node.args.get("method") and (node.args.get("on") or node.args.get("using")):
         return "a NATURAL JOIN has no ON or USING"
@@ -248,7 +288,15 @@ def _join(node: exp.Expr, _: str) -> str:
 
 
 def _var(node: exp.Expr, _: str) -> str:
-    return "" if WORD.fullmatch(node.name) else f"the word {node.name[:64]!r} is not allowed"
+    is_known = node.name.lower() in WORDS
+    is_known |= isinstance(node.parent, exp.WindowSpec) and node.name.upper() in EXCLUDED
+    is_collation = isinstance(node.parent, exp.Collate) and WORD.fullmatch(node.name)
+    return "" if is_known or is_collation else f"the word {node.name[:64]!r} is not allowed"
+
+
+def _group(node: exp.Expr, dialect: str) -> str:
+    is_known = not node.args.get("all") or dialect in GROUPS_ALL
+    return "" if is_known else f"GROUP BY ALL is not known in {dialect}"
 
 
 def _pseudocolumn(node: exp.Expr, _: str) -> str:
@@ -259,6 +307,7 @@ CHECKS = {
     "identifier": _identifier,
     "literal": _literal,
     "datatype": _data_type,
+    "group": _group,
     "join": _join,
     "var": _var,
     "pseudocolumn": _pseudocolumn,

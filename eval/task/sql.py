@@ -18,21 +18,22 @@ from typing import Any
 
 from sqlglot import exp
 from sqlglot.errors import SqlglotError, UnsupportedError
+from sqlglot.tokenizer_core import Token
 
 from eval.task.aggregates import misplaced_functions
-from eval.task.calls import denied_calls, oversized_calls
+from eval.task.calls import denied_calls, misread_calls, oversized_calls
 from eval.task.dialect import (
-    TooComplexError,
     parse_statements,
     parse_tokens,
     read_tokens,
     resolve_dialect,
     write_tree,
 )
-from eval.task.forms import misshapen, unbracketed
+from eval.task.forms import crossed, misshapen, unbracketed, unqualified
 from eval.task.functions import denied_functions
 from eval.task.grants import Grants
 from eval.task.grouping import ungrouped_columns
+from eval.task.limits import TooComplexError
 from eval.task.names import Names, Unknown, resolve_names
 from eval.task.nodes import UNSAFE, denied_nodes
 from eval.task.reserved import quote_reserved
@@ -55,6 +56,7 @@ GENERATED = {"max_bytes": 8 * MAX_SQL_BYTES, "max_tokens": 8 * MAX_TOKENS}
 # What sqlglot's walks and generators raise on odd trees (seen: `CAST(id AS int):text` to Exasol).
 CLASS = re.compile(r"<class '[\w.]*?(\w+)'>")
 MESSAGES = {
+    "too_complex": "{name}",
     "denied_node": "{name} is not allowed in a query",
     "not_granted": "{name!r} is not granted to this caller",
     "out_of_range": "there is no column number {name}",
@@ -105,11 +107,11 @@ def check_sql(
     """
     read = resolve_dialect(read)
     write = resolve_dialect(write) if write else read
-    tree = _parse(text, read)
-    if isinstance(tree, Violation):
-        return SqlCheck(text, (tree,))
+    parsed = _parse(text, read)
+    if isinstance(parsed, Violation):
+        return SqlCheck(text, (parsed,))
     try:
-        return _check_tree(tree, text, schema, read, write, grants)
+        return _check_tree(*parsed, text, schema, read, write, grants)
     except SQLGLOT_FAILURES as error:
         return SqlCheck(text, (_parse_failure(error),))
 
@@ -132,16 +134,17 @@ def normalize_sql(sql: str, dialect: str = "sqlite") -> str:
         return " ".join(sql.split())
 
 
-def _parse(text: str, read: str) -> exp.Expr | Violation:
+def _parse(text: str, read: str) -> tuple[exp.Expr, list[Token]] | Violation:
     if not text.strip():
         return Violation("empty", "the model wrote no SQL")
     try:
-        found = parse_statements(text, read, max_bytes=MAX_SQL_BYTES, max_tokens=MAX_TOKENS)
+        tokens = read_tokens(text, read, max_bytes=MAX_SQL_BYTES, max_tokens=MAX_TOKENS)
+        found = parse_tokens(tokens, text, read)
     except SqlglotError as error:
         return _parse_failure(error, text)
     if len(found) != 1:
         return Violation("not_one_statement", f"{len(found)} statements; exactly one may run")
-    return unbracketed(found[0])
+    return crossed(unqualified(unbracketed(found[0]), read), read), tokens
 
 
 def _parse_failure(error: BaseException, text: str = "") -> Violation:
@@ -166,7 +169,13 @@ def _place(error: BaseException, text: str) -> Span:
 
 
 def _check_tree(
-    tree: exp.Expr, text: str, schema: Schema, read: str, write: str, grants: Grants | None
+    tree: exp.Expr,
+    tokens: list[Token],
+    text: str,
+    schema: Schema,
+    read: str,
+    write: str,
+    grants: Grants | None,
 ) -> SqlCheck:
     if not isinstance(tree, exp.Query):
         message = f"only a query may run; this is {tree.key.upper()}"
@@ -176,6 +185,7 @@ def _check_tree(
         start, end = problem.span()
         return SqlCheck(text, (Violation("unparsable", message, start=start, end=end),))
     violations, names = _violations(tree, schema, read, grants)
+    violations = violations or tuple(islice(misread_calls(tokens, text, tree, read), 1))
     if violations:
         return SqlCheck(text, violations, *_read_by(names))
     work = adapt(tree, schema, read, write) if read != write else None
@@ -214,7 +224,11 @@ def _violations(
 
 
 def _unique(violations: Iterable[Violation]) -> Iterator[Violation]:
-    return iter(dict.fromkeys(violations))
+    seen = set()
+    for violation in violations:
+        if violation not in seen:
+            seen.add(violation)
+            yield violation
 
 
 def _read_by(names: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -269,17 +283,21 @@ def _regenerated(
     quote_reserved(tree, dialect)
     name_derived(tree, dialect)
     try:
-        sql = write_tree(tree, dialect)
+        sql = write_tree(tree, dialect, dialect if is_checked else "")
     except UnsupportedError as error:
         return "", (Violation("not_transpilable", str(error)[:200]),)
     tokens = read_tokens(sql, dialect, **GENERATED)
     found = parse_tokens(tokens, sql, dialect)
     if len(found) != 1:
         return sql, (Violation("not_one_statement", f"regenerated as {len(found)} statements"),)
+    if any(token.comments for token in tokens):
+        return sql, (Violation("unparsable", "regenerated with a comment"),)
     again = found[0]
-    called = [_located(v, tree, dialect) for v in denied_calls(tokens, sql, again, dialect)]
-    if called or (is_checked and again == tree):
-        return sql, tuple(called)
+    denied = {(v.code, v.name): v for v in denied_calls(tokens, sql, again, dialect)}
+    if denied:
+        return sql, _located(list(denied.values())[:MAX_VIOLATIONS], tree, dialect)
+    if is_checked and again == tree:
+        return sql, ()
     violations, other = _violations(again, schema, dialect, grants)
     if not violations and (other.tables, other.columns) != (names.tables, names.columns):
         message = "the query reads other tables or columns once it is regenerated"
@@ -287,12 +305,18 @@ def _regenerated(
     return sql, violations
 
 
-def _located(violation: Violation, tree: exp.Expr, dialect: str) -> Violation:
-    """`violation` of a call in the regenerated text, as the function that was written."""
-    calls = [f for f in tree.find_all(exp.Func) if f"{violation.name}(" in f.sql(dialect).lower()]
-    if not calls:
-        return violation
-    function = calls[-1]  # the innermost
+def _located(violations: list[Violation], tree: exp.Expr, dialect: str) -> tuple[Violation, ...]:
+    """`violations` of calls in the regenerated text, as the functions that were written."""
+    functions = [f for f in tree.find_all(exp.Func) if not isinstance(f, exp.Connector)]
+    written = [(f, f.sql(dialect, copy=False).lower()) for f in functions]
+    found = []
+    for violation in violations:
+        calls = [f for f, text in written if f"{violation.name}(" in text]
+        found.append(_renamed(violation, calls[-1]) if calls else violation)  # the innermost
+    return tuple(found)
+
+
+def _renamed(violation: Violation, function: exp.Func) -> Violation:
     name = function.name if isinstance(function, exp.Anonymous) else function.sql_name()
     start, end = span(function)
     message = violation.message.replace(repr(violation.name), repr(name))

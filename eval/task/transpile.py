@@ -6,16 +6,18 @@ settings of a server is noted. sqlglot itself sees to NULLS FIRST, LIMIT and TOP
 divisor, types, string escapes and the names of functions. Truths and comparisons are in `truths`.
 """
 
-from collections.abc import Callable
-
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 
+from eval.task import differences
 from eval.task.adapting import Adapting, cast
 from eval.task.aggregates import is_aggregate
 from eval.task.columns import BARE_ORDER
-from eval.task.grouping import ANY_VALUE, KEY_DECIDES, loose_columns
+from eval.task.differences import MYSQL, POSTGRES, Rewrite, is_akin
+from eval.task.forms import holds_items
+from eval.task.grouping import ANY_VALUE, KEY_DECIDES, grouped_by_all, loose_columns
 from eval.task.kinds import NUMERIC
+from eval.task.nodes import GROUPS_ALL, SEMI_JOINS
 from eval.task.schema import Schema
 from eval.task.scope import ALIAS_CLAUSES
 from eval.task.truths import adapt_truths
@@ -26,9 +28,7 @@ CASELESS_LIKE = frozenset({"sqlite", "mysql", "tsql", "doris", "starrocks", "fab
 NEED_ALIAS = frozenset(
     "doris fabric materialize mysql postgres redshift risingwave starrocks tsql".split()
 )
-POSTGRES = frozenset({"postgres", "materialize", "risingwave"})
 WHOLE_AVERAGE = frozenset({"tsql", "fabric", "redshift"})
-MYSQL = frozenset({"mysql", "doris", "starrocks"})
 TSQL = frozenset({"tsql", "fabric"})
 # A text part is counted from the end where it starts before the text: SUBSTR(a, -3).
 COUNT_BACK = frozenset(
@@ -37,14 +37,8 @@ COUNT_BACK = frozenset(
     sqlite trino
     """.split()
 )
-# Dialects whose functions of one name are the same.
-FAMILIES = (
-    POSTGRES | {"redshift"},
-    MYSQL,
-    TSQL,
-    frozenset({"databricks", "hive", "spark", "spark2"}),
-    frozenset({"athena", "presto", "trino"}),
-)
+# What expressions put in the place of aliases may add up to.
+MAX_EXPANDED = 4_000
 IGNORE_NULLS = frozenset({*POSTGRES, "redshift", "tsql"})
 
 
@@ -52,10 +46,16 @@ def adapt(tree: exp.Expr, schema: Schema, read: str, write: str) -> Adapting:
     """Rewrite `tree`, a checked query of dialect `read`, in place for dialect `write`."""
     work = Adapting(tree, schema, read, write)
     _expand_aliases(work)
+    if work.lost:
+        return work
     work.resolve()
     _complete_groups(work)
     adapt_truths(work)
-    for types, rewrite in REWRITES:
+    present = {type(node) for node in tree.walk()}
+    for types, rewrite in (*REWRITES, *differences.REWRITES):
+        if not any(issubclass(found, types) for found in present):
+            continue
+        work.kinds.forget()
         for node in list(tree.find_all(*types)):
             rewrite(work, node)
     return work
@@ -67,16 +67,19 @@ def name_derived(tree: exp.Expr, dialect: str) -> None:
         return
     taken = {name.name.lower() for name in tree.find_all(exp.Identifier)}
     free = (f"derived_{number}" for number in range(1, 10_000))
-    for derived in tree.find_all(exp.Subquery):
+    for derived in tree.find_all(exp.Subquery, exp.Values):
         is_source = isinstance(derived.parent, exp.From | exp.Join)
-        if is_source and not derived.alias and isinstance(derived.this, exp.Query):
+        is_query = isinstance(derived, exp.Values) or (
+            isinstance(derived.this, exp.Query) and not holds_items(derived)
+        )
+        if is_source and not derived.alias and is_query:
             name = next(name for name in free if name not in taken)
             derived.set("alias", exp.TableAlias(this=exp.to_identifier(name)))
 
 
 def _expand_aliases(work: Adapting) -> None:
     """Put the expression for an alias where `write` does not take aliases."""
-    allowed = ALIAS_CLAUSES.get(work.write, set())
+    allowed, room = ALIAS_CLAUSES.get(work.write, set()), MAX_EXPANDED
     for column in list(work.tree.find_all(exp.Column)):
         item = work.names.aliases.get(id(column))
         clause = _clause(column) if item is not None else ""
@@ -85,6 +88,10 @@ def _expand_aliases(work: Adapting) -> None:
         else:
             is_kept = clause in allowed
         if item is not None and not is_kept:
+            # Each of `a || a AS b, b || b AS c, ...` doubles the one before.
+            room -= sum(1 for _ in item.walk())
+            if room < 0:
+                return work.lose(column, f"aliases stand for over {MAX_EXPANDED} nodes")
             whole = item.unalias().copy()
             is_atom = isinstance(whole, exp.Column | exp.Func | exp.Literal)
             is_key = clause == "group" and isinstance(column.parent, exp.Group)
@@ -102,6 +109,7 @@ def _clause(column: exp.Expr) -> str:
 def _complete_groups(work: Adapting) -> None:
     """Add to GROUP BY the columns that it decides by keys and joins: no group is split, and
     engines ask for them."""
+    _name_groups(work)
     if work.write in ANY_VALUE:
         return
     seen = (work.tree, work.names, work.schema, work.read)
@@ -111,6 +119,17 @@ def _complete_groups(work: Adapting) -> None:
         group = select.args.get("group")
         if group and id(column) not in loose and column not in group.expressions:
             group.append("expressions", column.copy())
+
+
+def _name_groups(work: Adapting) -> None:
+    """Write out GROUP BY ALL where `write` does not have it."""
+    for group in work.tree.find_all(exp.Group) if work.write not in GROUPS_ALL else ():
+        if group.args.get("all") and group.parent:
+            keys = [key.copy() for key in grouped_by_all(group.parent, work.read)]
+            group.set("all", None)
+            group.set("expressions", keys)
+            if not keys:
+                group.pop()
 
 
 def _like(work: Adapting, node: exp.Expr) -> None:
@@ -139,7 +158,7 @@ def _division(work: Adapting, node: exp.Expr) -> None:
         if read.SAFE_DIVISION and not write.SAFE_DIVISION:
             divisor = exp.Nullif(this=divisor, expression=exp.Literal.number(0))
         node.replace(exp.IntDiv(this=node.this, expression=divisor))
-    elif not kinds & {"real", "number"}:
+    elif "real" not in kinds:
         work.note(f"/ of two whole numbers drops the rest in {work.read}, not in {work.write}")
 
 
@@ -154,8 +173,9 @@ def _concatenation(work: Adapting, node: exp.Expr) -> None:
 
 
 def _rounding(work: Adapting, node: exp.Expr) -> None:
+    """PostgreSQL rounds no real to decimals, and a half to the even number."""
     is_real = work.kinds.of(node.this) not in ("int", "number")
-    if node.args.get("decimals") and work.write in POSTGRES and is_real:
+    if work.write in POSTGRES and is_real:
         cast(node.this, "DECIMAL", work.write)
 
 
@@ -186,7 +206,7 @@ def _text_part(work: Adapting, node: exp.Expr) -> None:
 
 def _unknown_function(work: Adapting, node: exp.Expr) -> None:
     """A function that sqlglot does not know may mean another thing under the same name."""
-    if not any(work.read in family and work.write in family for family in FAMILIES):
+    if not is_akin(work):
         work.lose(node, f"{node.name[:64]!r} of {work.read} has no known form")
 
 
@@ -207,6 +227,18 @@ def _greatest(work: Adapting, node: exp.Expr) -> None:
 
 def _collation(work: Adapting, node: exp.Expr) -> None:
     work.lose(node, f"no collation {node.expression.name[:32]!r} is known")
+
+
+def _unnested(work: Adapting, node: exp.Expr) -> None:
+    """Each dialect names its rows and columns by rules of its own."""
+    if not is_akin(work):
+        work.lose(node, "UNNEST has no known form")
+
+
+def _semi_join(work: Adapting, node: exp.Expr) -> None:
+    kind = node.args.get("kind")
+    if kind in ("ANTI", "SEMI") and work.write not in SEMI_JOINS:
+        work.lose(node, f"there is no {kind} JOIN")
 
 
 def _subquery(work: Adapting, node: exp.Expr) -> None:
@@ -243,7 +275,6 @@ def _is_one_row(query: exp.Expr) -> bool:
     return has_aggregate or not query.args.get("from_")
 
 
-Rewrite = Callable[[Adapting, exp.Expr], None]
 REWRITES: tuple[tuple[tuple[type[exp.Expr], ...], Rewrite], ...] = (
     ((exp.Like, exp.ILike), _like),
     ((exp.Div,), _division),
@@ -256,5 +287,7 @@ REWRITES: tuple[tuple[tuple[type[exp.Expr], ...], Rewrite], ...] = (
     ((exp.Anonymous,), _unknown_function),
     ((exp.Date, exp.TsOrDsToTimestamp, exp.TsOrDsToDate), _date),
     ((exp.Collate,), _collation),
+    ((exp.Unnest,), _unnested),
+    ((exp.Join,), _semi_join),
     ((exp.Subquery,), _subquery),
 )

@@ -26,12 +26,15 @@ def adapt_truths(work: Adapting) -> None:
     """Rewrite what `work.write` would not take; see above."""
     if work.write in STRICT | NO_TRUTHS:
         _conditions(work)
+        work.kinds.forget()
         for node in list(work.tree.find_all(*CALCULATIONS)):
             for operand in _operands(node):
                 _as_number(work, operand)
+        work.kinds.forget()
         for select in work.tree.find_all(exp.Select):
             for item in select.expressions:
                 _selected_truth(work, item.unalias())
+    work.kinds.forget()
     for node in list(work.tree.find_all(*COMPARISONS, exp.In, exp.Between)):
         _comparison(work, node)
     if work.write in STRICT:
@@ -50,7 +53,8 @@ def _conditions(work: Adapting) -> None:
             if part is None or is_case_value:
                 continue
             inner = part.unnest()
-            if not isinstance(inner, TRUTHS) and work.kinds.of(inner) in NUMERIC:
+            numbers = NUMERIC | {"truth"} if work.write in NO_TRUTHS else NUMERIC
+            if not isinstance(inner, TRUTHS) and work.kinds.of(inner) in numbers:
                 holder = exp.NEQ(this=exp.Null(), expression=exp.Literal.number(0))
                 inner.replace(holder)
                 holder.set("this", inner)
@@ -67,7 +71,7 @@ def _operands(node: exp.Expr) -> list[exp.Expr]:
 
 def _as_number(work: Adapting, operand: exp.Expr) -> None:
     inner = operand.unnest()
-    if isinstance(inner, TRUTHS):
+    if isinstance(inner, TRUTHS) or (work.kinds.of(inner) == "truth" and work.write in STRICT):
         _number_of_truth(work, inner)
     elif work.kinds.of(inner) == "text" and work.write in STRICT:
         work.lose(inner, "a text is no number")
@@ -112,18 +116,28 @@ def _comparison(work: Adapting, node: exp.Expr) -> None:
 def _compared(work: Adapting, one: exp.Expr, other: exp.Expr) -> None:
     kinds = {work.kinds.of(one), work.kinds.of(other)}
     if kinds <= {"text", ""} and "text" in kinds:
-        _note_case(work)
+        note_case(work)
     if "text" in kinds and kinds & NUMERIC:
         for literal, value in ((one, other), (other, one)):
-            if isinstance(literal, exp.Literal):
+            if isinstance(literal, exp.Literal) and isinstance(value, exp.Column | exp.Cast):
                 return _literal(work, literal, value)
+        if work.read == "sqlite":  # elsewhere than beside a column it makes no number of a text
+            work.lose(one, "a text is compared with a number")
         if work.write in STRICT:
             work.lose(one, "a text is compared with a number")
     elif "truth" in kinds and kinds & NUMERIC and work.write in STRICT | NO_TRUTHS:
-        for side in (one, other):
-            if isinstance(side.unnest(), TRUTHS):
+        for side, value in ((one, other), (other, one)):
+            if isinstance(side.unnest(), TRUTHS) and not isinstance(side, exp.Any | exp.All):
                 _number_of_truth(work, side.unnest())
+            elif isinstance(side, exp.Column) and work.kinds.of(side) == "truth":
+                _truth_of_number(work, value)
     return None
+
+
+def _truth_of_number(work: Adapting, number: exp.Expr) -> None:
+    """A column that is declared a truth is compared with 0 or 1."""
+    if work.write in STRICT and isinstance(number, exp.Literal) and number.name in ("0", "1"):
+        number.replace(exp.Boolean(this=number.name == "1"))
 
 
 def _literal(work: Adapting, literal: exp.Expr, value: exp.Expr) -> None:
@@ -138,7 +152,7 @@ def _literal(work: Adapting, literal: exp.Expr, value: exp.Expr) -> None:
             work.lose(literal, "a number is compared with a text")
 
 
-def _note_case(work: Adapting) -> None:
+def note_case(work: Adapting) -> None:
     if (work.write in CASELESS_TEXT) != (work.read in CASELESS_TEXT):
         caseless = work.write if work.write in CASELESS_TEXT else work.read
         work.note(f"text is compared without regard to case by the default collation of {caseless}")

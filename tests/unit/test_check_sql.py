@@ -27,7 +27,8 @@ CREATE TABLE performance (singer_id INT, concert_id INT, fee REAL);
 CREATE TABLE "order items" ("item id" INT, "group" TEXT, qty INT);
 """
 CODES = """empty too_complex unparsable not_one_statement not_a_query denied_node denied_function
-    unknown_table unknown_column ambiguous_column unsupported_source not_transpilable""".split()
+    unknown_table unknown_column ambiguous_column unsupported_source not_transpilable
+    wrong_arguments""".split()
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,19 @@ BOMBS = {
         "SELECT '\\'' " + "FROM t " + "JOIN t " * 30 + "WHERE '\\''",
         "mysql",
     ),
+    "not between commas": (
+        "SELECT " + ("COALESCE(1, " + "NOT " * 60) * 28 + "1" + ")" * 28,
+        "mysql",
+    ),
+    "cases that do not end": (
+        "SELECT " + ("COALESCE(1, " + "CASE WHEN 1 THEN end = " * 2) * 24 + "1" + ")" * 24,
+        "postgres",
+    ),
+    "stars of stars": (
+        "SELECT 1 FROM " + "(SELECT " + ("*, " * 50 + "* FROM (SELECT ") * 3 + "* FROM singer"
+        ") AS a) AS b) AS c) AS d",
+        "sqlite",
+    ),
     "parens in a string that ends elsewhere": (
         "SELECT '\\'', " + "(" * 3000 + "1" + ")" * 3000 + ", '\\''",
         "mysql",
@@ -314,6 +328,13 @@ def test_what_the_guards_let_pass_fits_a_small_stack(schema: Schema) -> None:
 )
 def test_long_but_flat_queries_pass(text: str, schema: Schema) -> None:
     assert check_sql(text, schema).violations == ()
+
+
+@pytest.mark.parametrize("write", ["postgres", "mysql", "tsql"])
+def test_aliases_that_double_are_not_written_out(write: str, schema: Schema) -> None:
+    doubled = ", ".join(f"x{n} || x{n} AS x{n + 1}" for n in range(40))
+    check = check_sql(f"SELECT name AS x0, {doubled} FROM singer", schema, "duckdb", write)
+    assert codes(check) == ["not_transpilable"]
 
 
 TOKENS = """SELECT FROM WHERE JOIN ON USING WITH AS RECURSIVE UNION ( ) [ ] { } , ; . * -> :: := @ ?

@@ -85,6 +85,7 @@ def test_an_alias_of_a_dialect_is_known() -> None:
         ("SELECT * FROM t " + "JOIN t " * (MAX_OPEN_JOINS + 1), "JOINs without ON"),
         ("SELECT " + ".".join("abcdefghijkl"), "a name of over 8 parts"),
         ("SELECT " + "AT " * (MAX_REPEATS + 1), "AT stands there over 100 times"),
+        ("SELECT " + "f(1, NOT NOT NOT NOT " * 15, "over 64 prefix operators"),
         ("SELECT " + "IF " * 17, "IF stands there over 16 times"),
     ],
 )
@@ -98,7 +99,9 @@ def test_guards(text: str, message: str) -> None:
     [
         "SELECT * FROM t " + "JOIN t " * MAX_OPEN_JOINS,
         "SELECT * FROM t " + "JOIN t ON 1 = 1 " * 30,
-        "SELECT * FROM t WHERE " + " AND ".join(["a < 1"] * 20),
+        "SELECT * FROM t " + "CROSS JOIN t " * 30,
+        "SELECT * FROM t WHERE " + " AND ".join(["a < 1"] * 45),
+        "SELECT " + ", ".join(["CASE WHEN 1 THEN 2 END"] * 10),
         "SELECT * FROM t WHERE " + " AND ".join(["a > 1"] * 40),
         "SELECT " + ", ".join(["-1"] * 60),
         "SELECT 'JOIN' " + ", 'JOIN ( IF'" * 60,
