@@ -171,6 +171,8 @@ def rows_of(work: Adapting, node: exp.Expr) -> None:
 def bits_of(work: Adapting, node: exp.Expr) -> None:
     if work.write == "sqlite":
         work.lose(node, "there is no exclusive or")
+    elif (work.read in MYSQL) != (work.write in MYSQL):
+        work.note("^ gives no negative number in mysql")
 
 
 def length_of(work: Adapting, node: exp.Expr) -> None:
@@ -250,8 +252,8 @@ def filter_of(work: Adapting, node: exp.Expr) -> None:
 
 
 def negated_bits_of(work: Adapting, node: exp.Expr) -> None:
-    if work.write in MYSQL and work.read not in MYSQL:
-        work.lose(node, "~ gives no negative number")
+    if (work.write in MYSQL) != (work.read in MYSQL):
+        work.lose(node, "~ of mysql, which gives no negative number, has no known form")
 
 
 def order_of(work: Adapting, node: exp.Expr) -> None:

@@ -89,6 +89,13 @@ WORDS = {
     union unique update user validate values varchar varchar2 view whenever where with
     """,
 }
+# They begin a statement or a clause somewhere: no text that passed holds them without quotes.
+STATEMENTS = frozenset(
+    """
+    alter attach call copy create delete detach drop dumpfile exec execute format grant handler
+    insert into merge outfile pragma revoke settings transform truncate unload update vacuum
+    """.split()
+)
 FAMILIES = {"materialize": "postgres", "risingwave": "postgres", "doris": "mysql"}
 
 
@@ -108,4 +115,4 @@ def _reserved(dialect: str) -> frozenset[str]:
     own = WORDS.get(FAMILIES.get(dialect, dialect))
     known = getattr(Dialect.get_or_raise(dialect).generator_class, "RESERVED_KEYWORDS", ())
     words = {word.lower() for word in known}
-    return frozenset(words | set((own or WORDS["postgres"]).split()))
+    return STATEMENTS | words | set((own or WORDS["postgres"]).split())

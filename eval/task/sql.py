@@ -57,7 +57,7 @@ GENERATED = {"max_bytes": 8 * MAX_SQL_BYTES, "max_tokens": 8 * MAX_TOKENS}
 CLASS = re.compile(r"<class '[\w.]*?(\w+)'>")
 MESSAGES = {
     "too_complex": "{name}",
-    "denied_node": "{name} is not allowed in a query",
+    "denied_node": "RECURSIVE is not allowed in a query",
     "not_granted": "{name!r} is not granted to this caller",
     "out_of_range": "there is no column number {name}",
     "unequal_columns": "{name} columns where as many must stand",
@@ -178,8 +178,11 @@ def _check_tree(
     grants: Grants | None,
 ) -> SqlCheck:
     if not isinstance(tree, exp.Query):
-        message = f"only a query may run; this is {tree.key.upper()}"
-        return SqlCheck(text, (Violation("not_a_query", message),))
+        first = tokens[0]
+        word = text[first.start : first.end + 1][:64]
+        is_statement = not isinstance(tree, exp.Command | exp.Condition | exp.Alias)
+        what = f"is {tree.key.upper()}" if is_statement else f"begins with {word!r}"
+        return SqlCheck(text, (Violation("not_a_query", f"only a query may run; this {what}"),))
     if problem := UNSAFE.search(text):
         message = f"the character U+{ord(problem[0]):04X} may not stand in SQL"
         start, end = problem.span()
@@ -191,9 +194,10 @@ def _check_tree(
     work = adapt(tree, schema, read, write) if read != write else None
     if work and work.lost:
         return SqlCheck(text, tuple(work.lost[:MAX_VIOLATIONS]), *_read_by(names))
+    kept = work.names if work else names
     if work or write not in CASELESS:
-        (work.names if work else names).spell()
-    sql, violations = _regenerated(tree, names, schema, write, grants, is_checked=work is None)
+        kept.spell()
+    sql, violations = _regenerated(tree, kept, schema, write, grants, is_checked=work is None)
     if violations:
         found = violations if work is None else tuple(_lost(v, read, write) for v in violations)
         return SqlCheck(text, found, *_read_by(names))
@@ -263,7 +267,7 @@ def _name_violation(unknown: Unknown) -> Violation:
 
 
 def _did_you_mean(name: str, candidates: tuple[str, ...]) -> list[str]:
-    spellings = {c.lower(): c for c in candidates}
+    spellings = {c.lower(): c for c in candidates if c != name}
     return [spellings[m] for m in difflib.get_close_matches(name.lower(), spellings, n=3)]
 
 

@@ -243,7 +243,7 @@ def _semi_join(work: Adapting, node: exp.Expr) -> None:
 
 def _subquery(work: Adapting, node: exp.Expr) -> None:
     query = node.this
-    if not isinstance(query, exp.Query):
+    if not isinstance(query, exp.Query) or isinstance(query, exp.Subquery):
         return
     has_limit = query.args.get("limit") or query.args.get("offset")
     is_list = isinstance(node.parent, exp.In)
@@ -251,7 +251,8 @@ def _subquery(work: Adapting, node: exp.Expr) -> None:
         work.lose(node, "there is no LIMIT within IN")
     if work.write in TSQL and query.args.get("order") and not has_limit:
         query.set("order", None)  # where nothing is cut off, it says nothing
-    if work.read == "sqlite" and _is_value(node) and not has_limit and not _is_one_row(query):
+        work.resolve()
+    if work.read == "sqlite" and _is_value(node) and not _is_one_row(query):
         node.set("this", query.limit(1, copy=False))
 
 
@@ -265,6 +266,10 @@ def _is_value(node: exp.Expr) -> bool:
 
 
 def _is_one_row(query: exp.Expr) -> bool:
+    """True for a query that gives one row at most."""
+    limit = query.args.get("limit")
+    if limit and limit.expression.name in ("0", "1"):
+        return True
     if not isinstance(query, exp.Select) or query.args.get("group"):
         return False
     has_aggregate = any(

@@ -3,6 +3,8 @@
 `WHERE 1`, `SUM(a > 1)`, `name = 5`: each is made explicit for a stricter dialect, or refused.
 """
 
+import re
+
 from sqlglot import exp
 
 from eval.task.adapting import Adapting, cast
@@ -20,6 +22,9 @@ CASELESS_TEXT = frozenset({"doris", "fabric", "mysql", "starrocks", "tsql"})
 TRUTHS = (exp.Predicate, exp.Connector, exp.Not)
 COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
 CALCULATIONS = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.Sum, exp.Avg)
+EXTREMES = (exp.Max, exp.Min)  # of text and times too
+# A text that is a number whatever the engine.
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?")
 
 
 def adapt_truths(work: Adapting) -> None:
@@ -27,7 +32,7 @@ def adapt_truths(work: Adapting) -> None:
     if work.write in STRICT | NO_TRUTHS:
         _conditions(work)
         work.kinds.forget()
-        for node in list(work.tree.find_all(*CALCULATIONS)):
+        for node in list(work.tree.find_all(*CALCULATIONS, *EXTREMES)):
             for operand in _operands(node):
                 _as_number(work, operand)
         work.kinds.forget()
@@ -37,9 +42,8 @@ def adapt_truths(work: Adapting) -> None:
     work.kinds.forget()
     for node in list(work.tree.find_all(*COMPARISONS, exp.In, exp.Between)):
         _comparison(work, node)
-    if work.write in STRICT:
-        for operation in work.tree.find_all(exp.SetOperation):
-            _arms(work, operation)
+    for operation in work.tree.find_all(exp.SetOperation):
+        _arms(work, operation)
 
 
 def _conditions(work: Adapting) -> None:
@@ -73,6 +77,8 @@ def _as_number(work: Adapting, operand: exp.Expr) -> None:
     inner = operand.unnest()
     if isinstance(inner, TRUTHS) or (work.kinds.of(inner) == "truth" and work.write in STRICT):
         _number_of_truth(work, inner)
+    elif isinstance(operand.parent, EXTREMES):
+        return
     elif work.kinds.of(inner) == "text" and work.write in STRICT:
         work.lose(inner, "a text is no number")
     elif work.kinds.of(inner) == "time" and isinstance(operand.parent, exp.Sum | exp.Avg):
@@ -121,23 +127,26 @@ def _compared(work: Adapting, one: exp.Expr, other: exp.Expr) -> None:
         for literal, value in ((one, other), (other, one)):
             if isinstance(literal, exp.Literal) and isinstance(value, exp.Column | exp.Cast):
                 return _literal(work, literal, value)
-        if work.read == "sqlite":  # elsewhere than beside a column it makes no number of a text
-            work.lose(one, "a text is compared with a number")
-        if work.write in STRICT:
+        # SQLite makes a number of a text beside a column only.
+        if work.read == "sqlite" or work.write in STRICT:
             work.lose(one, "a text is compared with a number")
     elif "truth" in kinds and kinds & NUMERIC and work.write in STRICT | NO_TRUTHS:
         for side, value in ((one, other), (other, one)):
             if isinstance(side.unnest(), TRUTHS) and not isinstance(side, exp.Any | exp.All):
                 _number_of_truth(work, side.unnest())
             elif isinstance(side, exp.Column) and work.kinds.of(side) == "truth":
-                _truth_of_number(work, value)
+                _true_column(work, side, value)
     return None
 
 
-def _truth_of_number(work: Adapting, number: exp.Expr) -> None:
-    """A column that is declared a truth is compared with 0 or 1."""
-    if work.write in STRICT and isinstance(number, exp.Literal) and number.name in ("0", "1"):
+def _true_column(work: Adapting, column: exp.Expr, number: exp.Expr) -> None:
+    """A column that is declared a truth is compared with a number, most often 0 or 1."""
+    if work.write not in STRICT:
+        return
+    if isinstance(number, exp.Literal) and number.name in ("0", "1"):
         number.replace(exp.Boolean(this=number.name == "1"))
+    else:
+        _number_of_truth(work, column)
 
 
 def _literal(work: Adapting, literal: exp.Expr, value: exp.Expr) -> None:
@@ -146,7 +155,7 @@ def _literal(work: Adapting, literal: exp.Expr, value: exp.Expr) -> None:
     if not literal.is_string and kind == "text":
         literal.replace(exp.Literal.string(literal.name))
     elif literal.is_string and kind in NUMERIC and work.write in STRICT | NO_TRUTHS:
-        if literal.name.strip().lstrip("-").replace(".", "", 1).isdigit():
+        if NUMBER.fullmatch(literal.name.strip()):
             literal.replace(exp.Literal.number(literal.name.strip()))
         else:
             work.lose(literal, "a number is compared with a text")
@@ -162,8 +171,12 @@ def _arms(work: Adapting, operation: exp.Expr) -> None:
     left, right = operation.this.unnest(), operation.expression.unnest()
     for one, other in zip(_items(left), _items(right), strict=False):
         kinds = {work.kinds.of(one), work.kinds.of(other)}
-        if "text" in kinds and kinds & NUMERIC:
+        if "text" not in kinds or not kinds & NUMERIC:
+            continue
+        if work.write in STRICT:
             work.lose(operation, "a column of text and numbers")
+        elif work.read == "sqlite":
+            work.note(f"numbers in a column with text become text in {work.write}")
 
 
 def _items(query: exp.Expr) -> list[exp.Expr]:

@@ -49,7 +49,10 @@ Span = tuple[int, int] | tuple[None, None]
 
 
 def span(node: exp.Expr) -> Span:
-    """Where `node` was written, or else where the parts of it that say so are."""
+    """Where `node` was written, or else where the parts of it that say so are. sqlglot counts
+    within a hint from where that begins, so that nothing is known there."""
+    if isinstance(node, exp.Hint) or node.find_ancestor(exp.Hint):
+        return None, None
     if "start" in node.meta:  # of a function that is its name
         return node.meta["start"], node.meta["end"] + 1
     found = [(n.meta["start"], n.meta["end"]) for n in node.walk() if "start" in n.meta]

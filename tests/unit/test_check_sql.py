@@ -1,13 +1,10 @@
 """The check, against cases that are data, against SQLite itself, and against parse bombs."""
 
 import logging
-import re
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,9 +13,9 @@ from hypothesis import strategies as st
 from eval.task.dialect import DIALECTS, DialectError
 from eval.task.schema import Schema, parse_ddl
 from eval.task.sql import SqlCheck, check_sql, normalize_sql
+from tests.unit.sql_cases import FIXTURES, Case, read_cases, said, stray_blocks
 
-CASES = Path(__file__).parents[1] / "fixtures" / "check_sql.sql"
-HEADER = re.compile(r"-- (code|dialect|write|name|gives): (.*)")
+CASES = FIXTURES / "check_sql.sql"
 DDL = """
 CREATE TABLE singer (singer_id INTEGER PRIMARY KEY, name TEXT, country TEXT, age INT, band_id INT);
 CREATE TABLE band (band_id INTEGER PRIMARY KEY, name TEXT, founded INT);
@@ -31,34 +28,7 @@ CODES = """empty too_complex unparsable not_one_statement not_a_query denied_nod
     wrong_arguments""".split()
 
 
-@dataclass(frozen=True)
-class Case:
-    """One block of the fixture file."""
-
-    line: int
-    sql: str
-    code: str
-    dialect: str = "sqlite"
-    write: str | None = None
-    name: str | None = None
-    gives: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.line}:{self.code}"
-
-
-def read_cases(text: str) -> Iterator[Case]:
-    line = 1
-    for block in text.split("\n\n"):
-        lines = block.strip("\n").splitlines()
-        headers = [match for match in map(HEADER.fullmatch, lines) if match]
-        if headers:
-            values: dict[str, str] = {m[1]: m[2] for m in headers}
-            yield Case(line, "\n".join(lines[len(headers) :]), **values)
-        line += block.count("\n") + 2
-
-
-ALL_CASES = list(read_cases(CASES.read_text(encoding="utf-8")))
+ALL_CASES = read_cases(CASES)
 
 
 def case_id(case: Case) -> str:
@@ -88,11 +58,7 @@ def test_the_file_holds_cases_of_every_code() -> None:
 
 
 def test_every_block_of_the_file_is_a_case_or_a_comment() -> None:
-    for block in CASES.read_text(encoding="utf-8").split("\n\n"):
-        lines = block.strip("\n").splitlines()
-        is_case = bool(HEADER.fullmatch(lines[0]))
-        assert is_case or all(line.startswith("-- ") for line in lines), block
-        assert not is_case or not all(HEADER.fullmatch(line) for line in lines), block
+    assert stray_blocks(CASES) == []
 
 
 @pytest.mark.parametrize("case", ALL_CASES, ids=case_id)
@@ -105,6 +71,8 @@ def test_case(case: Case, schema: Schema) -> None:
         assert case.name in {v.name for v in check.violations if v.code == case.code}, check
     if case.gives is not None:
         assert check.sql == case.gives
+    if case.says:
+        assert said(check, case.sql) == case.says
 
 
 @pytest.mark.parametrize(
