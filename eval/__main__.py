@@ -311,7 +311,7 @@ def run() -> None:
     if sys.argv[1:2] and sys.argv[1].startswith("--") and sys.argv[1] != "--help":
         sys.argv.insert(1, "run")
     # As Ctrl-C: else worker processes would go on with a query that hangs.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()
 
 

@@ -5,6 +5,7 @@ and figures so far, OUT/adapter.tar.xz the adapter. A step that fails is said, a
 """
 
 import json
+import signal
 import subprocess
 import tarfile
 import time
@@ -47,7 +48,11 @@ def _at_once(name: str, session: Session, log: IO[bytes]) -> list[str]:
     """The first of the commands that fails, when all have ended."""
     commands = list(STEPS[name].commands(session))
     runs = [subprocess.Popen(c, stdout=log, stderr=subprocess.STDOUT) for c in commands]
-    codes = [run.wait() for run in runs]
+    try:
+        codes = [run.wait() for run in runs]
+    finally:  # stopped: no child may keep the card
+        for run in runs:
+            run.kill()
     return next((command for command, code in zip(commands, codes, strict=True) if code), [])
 
 
@@ -110,6 +115,8 @@ def main(
     if unknown := [name for name in step if name not in STEPS]:
         raise typer.BadParameter(f"{unknown[0]!r}; known: {', '.join(STEPS)}")
     changes, variants = tuple(override or ()), tuple(variant or ())
+    # A TERM ends the children too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     session = Session(out, work, recipe, changes, variants, data, limit, concurrency, port)
     for folder in (out, work):
         folder.mkdir(parents=True, exist_ok=True)

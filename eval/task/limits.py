@@ -19,6 +19,8 @@ MAX_DOTTED = 8
 MAX_REPEATS = 100
 MAX_IFS = 16
 MAX_TRIED_TWICE = 3
+# The parser takes many a string for a path of JSON, at some 10 microseconds a step.
+MAX_STEPS = 1_000
 
 OPENING = {"(": ")", "[": "]", "{": "}", "<": ">"}
 CLOSING = frozenset({")", "]", "}"})
@@ -43,6 +45,8 @@ def guard(words: Sequence[str], max_tokens: int) -> None:
     """
     if len(words) > max_tokens:
         raise TooComplexError(f"over {max_tokens} tokens")
+    if any(len(w) > MAX_STEPS and w.count("[") + w.count(".") > MAX_STEPS for w in words):
+        raise TooComplexError(f"a string of over {MAX_STEPS} dots and brackets")
     counts = Counter(words)  # most texts are too small for any of the limits
     if sum(counts[word] for word in (*OPENING, *SIGNS, *NESTING)) > MAX_DEPTH:
         _guard_nesting(words)

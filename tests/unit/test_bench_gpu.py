@@ -2,8 +2,10 @@
 
 import json
 import os
+import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -177,3 +179,32 @@ def test_a_server_that_dies_says_its_last_words(
     with pytest.raises(StepError, match="no room"):
         server.start()
     assert server.process is None
+
+
+SLEEPING = """
+import sys
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu.steps import Step
+child = "import os, time; open('draft', 'w').write(str(os.getpid())); os.rename('draft', 'pid')"
+sleep = [sys.executable, "-c", child + "; time.sleep(600)"]
+command.STEPS = {"sleep": Step("", lambda _: iter([sleep]), at_once=AT_ONCE)}
+sys.argv[1:] = ["sleep", "--out", "out", "--work", "work"]
+command.typer.run(command.main)
+"""
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_term_ends_the_children(at_once: bool, tmp_path: Path) -> None:
+    code = SLEEPING.replace("AT_ONCE", str(at_once))
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
+    ) as session:
+        while not (tmp_path / "pid").exists():
+            assert session.poll() is None
+            time.sleep(0.05)
+        session.terminate()
+        assert session.wait() != 0
+    command_line = Path("/proc") / (tmp_path / "pid").read_text() / "cmdline"
+    # A process that nobody waited for has no command line any more.
+    assert not command_line.exists() or not command_line.read_bytes()

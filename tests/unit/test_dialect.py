@@ -57,7 +57,7 @@ def test_no_alias_hides_a_dialect() -> None:
 
 
 def parse(text: str, dialect: str = "sqlite") -> list[str]:
-    found = parse_statements(text, dialect, max_bytes=1000, max_tokens=200)
+    found = parse_statements(text, dialect, max_bytes=4000, max_tokens=200)
     return [statement.sql() for statement in found]
 
 
@@ -75,8 +75,8 @@ def test_an_alias_of_a_dialect_is_known() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("SELECT '" + "x" * 1000 + "'", "over 1000 bytes"),
-        ("SELECT '" + "é" * 500 + "'", "over 1000 bytes"),
+        ("SELECT '" + "x" * 4000 + "'", "over 4000 bytes"),
+        ("SELECT '" + "é" * 2000 + "'", "over 4000 bytes"),
         ("SELECT " + "1," * 200 + "1", "over 200 tokens"),
         ("(" * 40, "brackets nest deeper than 32"),
         ("SELECT CAST(1 AS " + "ARRAY<" * 40, "brackets nest deeper than 32"),
@@ -87,6 +87,7 @@ def test_an_alias_of_a_dialect_is_known() -> None:
         ("SELECT " + "AT " * (MAX_REPEATS + 1), "AT stands there over 100 times"),
         ("SELECT " + "f(1, NOT NOT NOT NOT " * 15, "over 64 prefix operators"),
         ("SELECT " + "IF " * 17, "IF stands there over 16 times"),
+        (f"SELECT a -> '{'[0]' * 1001}'", "a string of over 1000 dots"),
     ],
 )
 def test_guards(text: str, message: str) -> None:
