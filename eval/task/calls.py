@@ -56,7 +56,7 @@ NUMBERS_TO_SQLITE = frozenset("binary byte bytea long short str string varbinary
 # Dialects in which a string may be an alias; sqlglot joins two in a row.
 ALIAS_STRINGS = frozenset({"sqlite", "tsql"})
 # Words behind which a comma parts no arguments: `STRING_AGG(a, ',' ORDER BY b, c)`.
-BEHIND_ARGUMENTS = frozenset({"order", "separator"})
+BEHIND_ARGUMENTS = re.compile(r"order(\s+by)?|separator")
 # What a function may be called with; of some only text or numbers make a call.
 PROBES = ("argument_{}_", "'argument_{}_'", "'i'", "7")
 MAX_PROBED = 8
@@ -101,7 +101,7 @@ def read_calls(tokens: Sequence[Token], text: str) -> list[Call]:
                 found.append(call)
         elif word == "," and open_calls and open_calls[-1].is_listing:
             open_calls[-1].num_args += 1
-        elif word in BEHIND_ARGUMENTS and open_calls:
+        elif open_calls and BEHIND_ARGUMENTS.fullmatch(word):
             open_calls[-1].is_listing = False
         elif word == ")" and open_calls:
             open_calls.pop()

@@ -10,6 +10,7 @@ from sqlglot.dialects.dialect import Dialect
 
 from eval.task.adapting import Adapting, cast
 from eval.task.dialect import NUMERIC_TYPES
+from eval.task.forms import MYSQL
 from eval.task.truths import CASELESS_TEXT, STRICT, note_case
 
 # A cast to a whole number rounds. Elsewhere, and in SQLite, it drops the rest.
@@ -20,7 +21,6 @@ ROUNDING = frozenset(
     """.split()
 )
 POSTGRES = frozenset({"postgres", "materialize", "risingwave"})
-MYSQL = frozenset({"mysql", "doris", "starrocks"})
 # Dialects whose functions of one name are the same.
 FAMILIES = (
     POSTGRES | {"redshift"},
@@ -88,7 +88,8 @@ def cast_of(work: Adapting, node: exp.Expr) -> None:
 def _whole_number(work: Adapting, value: exp.Expr) -> None:
     kind = work.kinds.of(value)
     if kind in ("real", "number") and work.write in ROUNDING:
-        holder = exp.Trunc(this=exp.Null(), decimals=exp.Literal.number(0))
+        decimals = exp.Literal.number(0) if work.write in MYSQL else None
+        holder = exp.Trunc(this=exp.Null(), decimals=decimals)
         value.replace(holder)
         holder.set("this", value)
     elif kind not in ("int", "truth") and not isinstance(value, exp.TimeToStr):

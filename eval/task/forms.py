@@ -10,8 +10,8 @@ from sqlglot import exp
 from eval.task.violation import Violation, span
 
 COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.NullSafeEQ, exp.NullSafeNEQ)
-# Dialects that read `a JOIN b` without ON, and no RIGHT JOIN that would look at all before a comma.
-BARE_JOINS = frozenset({"doris", "mysql", "starrocks"})
+# They read `a JOIN b` without ON, and no RIGHT JOIN that would look at all before a comma.
+MYSQL = frozenset({"doris", "mysql", "starrocks"})
 DEFAULT_SCHEMAS = {
     "duckdb": "main", "postgres": "public", "redshift": "public", "snowflake": "public",
     "sqlite": "main", "tsql": "dbo",
@@ -72,7 +72,7 @@ def _is_bare(node: exp.Expr) -> bool:
 def crossed(tree: exp.Expr, dialect: str) -> exp.Expr:
     """`tree` with CROSS JOIN for MySQL's JOIN without a condition: sqlglot takes it for a comma,
     which binds less, so that a later ON would not see what stands before it."""
-    nodes = tree.find_all(exp.Select, exp.Table, exp.Subquery) if dialect in BARE_JOINS else ()
+    nodes = tree.find_all(exp.Select, exp.Table, exp.Subquery) if dialect in MYSQL else ()
     for node in nodes:
         joins = node.args.get("joins") or []
         if not any(join.args.get("side") in ("RIGHT", "FULL") for join in joins):
@@ -155,29 +155,37 @@ def _arms(operation: exp.Expr, dialect: str) -> str:
 
 
 def _tuple(row: exp.Expr, dialect: str) -> str:
-    """Rows are compared with rows of the same width; elsewhere SQLite takes none."""
+    """Rows are compared with rows of the same width; elsewhere SQLite and MySQL take none."""
     parent = row.parent
     if isinstance(parent, exp.Interval):
         return "INTERVAL takes one value"
     if isinstance(parent, COMPARISONS):
         other = parent.expression if row.arg_key == "this" else parent.this
-        if isinstance(other, exp.Tuple):
-            same = len(other.expressions) == len(row.expressions)
-            return "" if same else "rows of unequal width are compared"
-        return "" if isinstance(other, exp.Subquery) else "a row is compared with one value"
-    if isinstance(parent, exp.In) and row.arg_key == "this":
-        lists = [item for item in parent.expressions if isinstance(item, exp.Values)]
-        if lists and lists == parent.expressions:
-            return ""  # a query: its width is looked at where names are
-        rows = [item for item in parent.expressions if isinstance(item, exp.Tuple)]
-        same = all(len(item.expressions) == len(row.expressions) for item in rows)
-        same = same and len(rows) == len(parent.expressions)
-        return "" if same else "rows of unequal width are compared"
-    if dialect != "sqlite" or isinstance(parent, exp.Values | exp.Between):
-        return ""
-    if isinstance(parent, exp.In) and len(parent.expressions) == 1:
-        return ""
-    return "SQLite takes no row of values here"
+        if isinstance(other, exp.Subquery):
+            return ""
+        return _row_beside(row, [other], "a row is compared with one value")
+    if isinstance(parent, exp.In):
+        is_left = row.arg_key == "this"
+        others = _rows_of(parent.expressions) if is_left else [parent.this]
+        return _row_beside(row, others, "a row is looked for among single values")
+    if dialect == "sqlite":
+        is_placed = isinstance(parent, exp.Values | exp.Between)
+    else:
+        is_placed = dialect not in MYSQL or isinstance(parent, exp.Values)
+    return "" if is_placed else "a row of values stands where one value must"
+
+
+def _rows_of(items: list[exp.Expr]) -> list[exp.Expr]:
+    """Of the list of IN its items, or the rows of the VALUES that it is."""
+    is_query = len(items) == 1 and isinstance(items[0], exp.Values)
+    return items[0].expressions if is_query else items
+
+
+def _row_beside(row: exp.Expr, others: list[exp.Expr], problem: str) -> str:
+    if not all(isinstance(other, exp.Tuple) for other in others):
+        return problem
+    same = all(len(other.expressions) == len(row.expressions) for other in others)
+    return "" if same else "rows of unequal width are compared"
 
 
 def _compared(node: exp.Expr, dialect: str) -> str:

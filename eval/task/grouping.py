@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sqlglot import exp
 
-from eval.task.aggregates import NO_AGGREGATE, Part, is_aggregate, is_windowed, misuse, parts
+from eval.task.aggregates import NO_AGGREGATE, is_aggregate, is_windowed, misuse, parts
 from eval.task.names import Names
 from eval.task.schema import Schema
 from eval.task.scope import lower
@@ -17,6 +17,8 @@ from eval.task.violation import Violation
 ANY_VALUE = frozenset({"sqlite"})
 # Engines that know that a table's key decides the rest of its row.
 KEY_DECIDES = frozenset({"postgres", "materialize", "risingwave", "mysql"})
+# Clauses that are read before there are groups.
+UNGROUPED = NO_AGGREGATE | {"with_", "from_", "joins", "laterals"}
 
 
 def ungrouped_columns(
@@ -61,7 +63,7 @@ def loose_columns(
             if joins_decide:
                 _add_equal(select, known, names)
             decided = _decided(select, known, names, schema) if key_decides else set()
-            for column in _loose(select, own, names, dialect):
+            for column in _loose(select, names, dialect):
                 identity = names.identity(column)
                 if identity not in known and identity[0] not in decided:
                     yield select, column
@@ -84,16 +86,17 @@ def _has_sets(group: exp.Expr | None) -> bool:
     return group is not None and bool(group.find(exp.GroupingSets, exp.Cube, exp.Rollup))
 
 
-def _loose(select: exp.Expr, own: list[Part], names: Names, dialect: str) -> Iterator[exp.Column]:
-    """The columns of a SELECT beside its aggregates, but for those in a whole key."""
+def _loose(select: exp.Expr, names: Names, dialect: str) -> Iterator[exp.Column]:
+    """The columns of a SELECT beside its aggregates, those in its subqueries too, but for those in
+    a whole key."""
     keys = list(_keys(select, names, dialect))
-    for part in own:
-        node = part.node
-        if not isinstance(node, exp.Column) or part.clause in NO_AGGREGATE:
-            continue
-        is_own = names.owners.get(id(node)) is select and id(node) not in names.aliases
-        if is_own and not _is_covered(node, keys, dialect):
-            yield node
+    for clause, value in select.args.items():
+        nodes = value if isinstance(value, list) else [value]
+        for node in nodes if value and clause not in UNGROUPED else ():
+            for column in node.find_all(exp.Column) if isinstance(node, exp.Expr) else ():
+                is_own = names.owners.get(id(column)) is select and id(column) not in names.aliases
+                if is_own and not _is_covered(column, select, keys, dialect):
+                    yield column
 
 
 def grouped_by_all(select: exp.Expr, dialect: str) -> Iterator[exp.Expr]:
@@ -160,10 +163,10 @@ def _decided(
     return found
 
 
-def _is_covered(node: exp.Expr, keys: list[exp.Expr], dialect: str) -> bool:
+def _is_covered(node: exp.Expr, select: exp.Expr, keys: list[exp.Expr], dialect: str) -> bool:
     """True within an aggregate, or within an expression that is grouped by."""
     parent: exp.Expr | None = node
-    while parent is not None and not isinstance(parent, exp.Select):
+    while parent is not None and parent is not select:
         if is_aggregate(parent, dialect) and not is_windowed(parent):
             return True
         if isinstance(parent, exp.Filter | exp.WithinGroup) and not is_windowed(parent):

@@ -54,6 +54,7 @@ MAX_VIOLATIONS = 20
 GENERATED = {"max_bytes": 8 * MAX_SQL_BYTES, "max_tokens": 8 * MAX_TOKENS}
 
 # What sqlglot's walks and generators raise on odd trees (seen: `CAST(id AS int):text` to Exasol).
+TOKEN = re.compile(r"<Token token_type: .*?, text: (.*?), line: .*?>")
 CLASS = re.compile(r"<class '[\w.]*?(\w+)'>")
 MESSAGES = {
     "too_complex": "{name}",
@@ -151,6 +152,7 @@ def _parse_failure(error: BaseException, text: str = "") -> Violation:
     if isinstance(error, TooComplexError | RecursionError):
         return Violation("too_complex", str(error)[:200])
     detail = CLASS.sub(r"\1", (str(error).splitlines() or ["unknown"])[0])
+    detail = TOKEN.sub(r"\1", detail).replace("SENTINEL", "the end")
     start, end = _place(error, text)
     message = f"not SQL of this dialect: {detail[:200]}"
     return Violation("unparsable", message, start=start, end=end)

@@ -13,8 +13,8 @@ from eval.task import differences
 from eval.task.adapting import Adapting, cast
 from eval.task.aggregates import is_aggregate
 from eval.task.columns import BARE_ORDER
-from eval.task.differences import MYSQL, POSTGRES, Rewrite, is_akin
-from eval.task.forms import holds_items
+from eval.task.differences import POSTGRES, Rewrite, is_akin
+from eval.task.forms import MYSQL, holds_items
 from eval.task.grouping import ANY_VALUE, KEY_DECIDES, grouped_by_all, loose_columns
 from eval.task.kinds import NUMERIC
 from eval.task.nodes import GROUPS_ALL, SEMI_JOINS

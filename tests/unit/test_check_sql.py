@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from eval.task.dialect import DIALECTS, DialectError
 from eval.task.schema import Schema, parse_ddl
 from eval.task.sql import SqlCheck, check_sql, normalize_sql
+from eval.task.violation import CODES
 from tests.unit.sql_cases import FIXTURES, Case, read_cases, said, stray_blocks
 
 CASES = FIXTURES / "check_sql.sql"
@@ -23,9 +24,8 @@ CREATE TABLE concert (concert_id INTEGER PRIMARY KEY, title TEXT, year INT);
 CREATE TABLE performance (singer_id INT, concert_id INT, fee REAL);
 CREATE TABLE "order items" ("item id" INT, "group" TEXT, qty INT);
 """
-CODES = """empty too_complex unparsable not_one_statement not_a_query denied_node denied_function
-    unknown_table unknown_column ambiguous_column unsupported_source not_transpilable
-    wrong_arguments""".split()
+# Of those without a case here the grants are in test_hostile_corpus; a server says `truncated`.
+CODES_HERE = set(CODES) - {"empty", "not_granted", "too_complex", "truncated"}
 
 
 ALL_CASES = read_cases(CASES)
@@ -53,8 +53,7 @@ def codes(check: SqlCheck) -> list[str]:
 
 def test_the_file_holds_cases_of_every_code() -> None:
     assert len(ALL_CASES) >= 90
-    assert {case.code for case in ALL_CASES} <= {"ok", *CODES}
-    assert set(CODES) - {case.code for case in ALL_CASES} == {"empty", "too_complex"}
+    assert {case.code for case in ALL_CASES} == {"ok", *CODES_HERE}
 
 
 def test_every_block_of_the_file_is_a_case_or_a_comment() -> None:
