@@ -3,7 +3,7 @@
 mutmut changes one operator, constant or argument at a time and runs the tests that reach the place.
 It works on a copy of the code, so that the tree stays as it is. Writes `guard_mutation_score`: the
 share of the changes that some test fails on, or that take it past its time. Module-level data, such
-as the allow-lists, is not changed by mutmut.
+as the allow-lists, is not changed by mutmut. All changes take hours; `--share` draws some of them.
 """
 
 import ast
@@ -15,6 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Annotated, Any
 
 import typer
@@ -35,6 +36,11 @@ SURVIVED = {0: "survived", 33: "no tests", 5: "no tests", None: "not checked"}
 # Of pytest: a test failed. Others mean that time ran out or that the process died.
 KILLED = 1
 SKIPPED = 34
+# What mutmut is first asked to run where others are drawn: only then their names are known.
+FIRST = "eval.task.violation.*"
+SEED = 20261201
+
+Codes = dict[str, dict[str, int | None]]
 
 
 class MutationError(RuntimeError):
@@ -111,7 +117,7 @@ def run_mutmut(folder: Path, children: int, only: Sequence[str]) -> None:
             raise MutationError(log.read()[-2000:])
 
 
-def read_codes(folder: Path) -> dict[str, dict[str, int | None]]:
+def read_codes(folder: Path) -> Codes:
     """The exit code of each mutant's tests, by module; None for one that was not run."""
     found = {}
     for path in sorted(folder.glob("mutants/eval/task/*.py.meta")):
@@ -119,7 +125,7 @@ def read_codes(folder: Path) -> dict[str, dict[str, int | None]]:
     return found
 
 
-def rows_of(codes: dict[str, dict[str, int | None]]) -> list[dict[str, Any]]:
+def rows_of(codes: Codes) -> list[dict[str, Any]]:
     """One row a module: how many changes were noticed, and the names of those that were not."""
     rows = []
     for module, by_name in codes.items():
@@ -134,7 +140,18 @@ def _status(code: int | None) -> str:
     return SURVIVED.get(code, "killed" if code == KILLED else "ended otherwise")
 
 
-def figure_of(codes: dict[str, dict[str, int | None]]) -> Figure:
+def drawn(codes: Codes, share: float) -> list[str]:
+    """The names of a random `share` of all mutants, the same ones each time."""
+    names = sorted(name for by_name in codes.values() for name in by_name)
+    return sorted(Random(SEED).sample(names, max(1, round(share * len(names)))))
+
+
+def only_of(codes: Codes, names: Sequence[str]) -> Codes:
+    kept = set(names)
+    return {m: {n: c for n, c in by_name.items() if n in kept} for m, by_name in codes.items()}
+
+
+def figure_of(codes: Codes, share: float = 1.0) -> Figure:
     """Raises MutationError where no mutant was run."""
     rows = rows_of(codes)
     n = sum(row["mutants"] for row in rows)
@@ -148,7 +165,8 @@ def figure_of(codes: dict[str, dict[str, int | None]]) -> Figure:
         unit="share of mutants of the guard's code that its tests notice",
         n=n,
         interval=(round(low, 4), round(high, 4)),
-        notes="mutmut; ended otherwise: past its time, or the process died; unseen: names of "
+        notes=("" if share == 1 else f"a random {share:.0%} of all mutants; ")
+        + "mutmut; ended otherwise: past its time, or the process died; unseen: names of "
         "the others, as `mutmut show` takes them",
         rows=rows,
     )
@@ -161,6 +179,9 @@ def main(
     only: Annotated[
         list[str] | None, typer.Option(help="Patterns of mutants' names; default: all.")
     ] = None,
+    share: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Of all mutants, drawn at random.")
+    ] = 1.0,
     children: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     keep: Annotated[Path | None, typer.Option(help="Work here, and leave it.")] = None,
     results: Annotated[Path, typer.Option(help="Where the figure is written.")] = RESULTS,
@@ -169,8 +190,13 @@ def main(
     folder = keep or Path(tempfile.mkdtemp(prefix="sqlwright-mutation-"))
     try:
         copy_tree(Path.cwd(), folder, module or guard_modules(Path.cwd()))
-        run_mutmut(folder, children, only or ())
-        figure = figure_of(read_codes(folder))
+        names = only or []
+        if share < 1:
+            run_mutmut(folder, children, [FIRST])
+            names = drawn(read_codes(folder), share)
+        run_mutmut(folder, children, names)
+        codes = read_codes(folder)
+        figure = figure_of(only_of(codes, names) if share < 1 else codes, share)
     except (MutationError, OSError) as error:
         print(f"mutation: error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error

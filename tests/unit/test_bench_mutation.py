@@ -3,6 +3,7 @@
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -12,6 +13,7 @@ from benchmarks import mutation
 from benchmarks.mutation import (
     MutationError,
     copy_tree,
+    drawn,
     figure_of,
     guard_modules,
     main,
@@ -68,24 +70,49 @@ def test_the_figure_is_the_share_noticed() -> None:
         figure_of({"sql": {"a_1": None}})
 
 
-def test_the_command_writes_the_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[str]]]:
+    """What mutmut is asked to run; it leaves CODES behind."""
     asked = []
 
     def run(folder: Path, children: int, only: list[str]) -> None:
         asked.append((children, only))
         place = folder / "mutants/eval/task"
-        place.mkdir(parents=True)
+        place.mkdir(parents=True, exist_ok=True)
         (place / "sql.py.meta").write_text(json.dumps({"exit_code_by_key": CODES["sql"]}))
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(mutation, "run_mutmut", run)
+    return asked
+
+
+def run_command(folder: Path, *options: str) -> dict[str, Any]:
     app = typer.Typer()
     app.command()(main)
-    options = ["--only", "eval.task.sql.*", "--children", "1", "--results", str(tmp_path)]
-    done = CliRunner().invoke(app, options)
+    done = CliRunner().invoke(app, [*options, "--results", str(folder)])
     assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads((folder / "guard_mutation_score.json").read_text())
+    return found
+
+
+def test_the_command_writes_the_figure(asked: list[Any], tmp_path: Path) -> None:
+    found = run_command(tmp_path, "--only", "eval.task.sql.*", "--children", "1")
     assert asked == [(1, ["eval.task.sql.*"])]
-    assert json.loads((tmp_path / "guard_mutation_score.json").read_text())["value"] == 0.5
+    assert (found["value"], found["n"]) == (0.5, 4)
+    assert "random" not in found["notes"]
+
+
+def test_a_share_is_drawn_from_all_mutants_and_counted_alone(
+    asked: list[Any], tmp_path: Path
+) -> None:
+    found = run_command(tmp_path, "--share", "0.5")
+    (_, first), (_, names) = asked
+    assert first == [mutation.FIRST]
+    assert names == drawn({"sql": CODES["sql"]}, 0.5)
+    assert len(set(names)) == 3 and set(names) <= set(CODES["sql"])
+    run = [name for name in names if CODES["sql"][name] not in (None, mutation.SKIPPED)]
+    assert found["n"] == len(run)
+    assert found["notes"].startswith("a random 50% of all mutants; ")
 
 
 def test_what_mutmut_says_of_a_failure_is_told(
