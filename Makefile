@@ -1,7 +1,7 @@
 # make serve: set up and start everything. make test: set up and run the tests.
 # make train: train and publish the bundled adapter (one GPU, Spider in data/).
 # make fuzz SECONDS=3600: random queries, then random bytes, against the guard, half the time each.
-# make mutate-guard: how many changes of the guard's code its tests notice (about an hour).
+# make mutate-guard: how many changes of the guard's code its tests notice (hours; ARGS="--share 0.2": a fifth).
 # make guard-engines: 10,000 generated queries on each real engine.
 PYTHON ?= python3
 VENV ?= .venv

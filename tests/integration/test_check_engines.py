@@ -7,7 +7,6 @@ import pytest
 
 from eval.task.dialect import resolve_dialect
 from eval.task.schema import parse_ddl
-from eval.task.sql import check_sql
 from tests.unit.servers import TestServer, new_server
 from tests.unit.sql_cases import Case
 from tests.unit.test_check_sql import ALL_CASES, DDL
@@ -44,7 +43,7 @@ def engines() -> Iterator[dict[str, TestServer]]:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_what_passes_is_taken(case: Case, engines: dict[str, TestServer]) -> None:
-    check = check_sql(case.sql, parse_ddl(DDL), case.dialect, case.write)
+    check = case.check(parse_ddl(DDL))
     assert engines[target(case)].run(f"EXPLAIN {check.sql}")
 
 

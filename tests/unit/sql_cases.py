@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.task.sql import SqlCheck
+from eval.task.grants import Grants
+from eval.task.schema import Schema
+from eval.task.sql import SqlCheck, check_sql
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-HEADER = re.compile(r"-- (code|dialect|write|name|gives|says|note): (.*)")
+HEADER = re.compile(r"-- (code|dialect|write|grants|name|gives|says|note): (.*)")
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Case:
     code: str = "ok"
     dialect: str = "sqlite"
     write: str | None = None
+    grants: str | None = None
     name: str | None = None
     gives: str | None = None
     says: tuple[str, ...] = ()
@@ -28,6 +31,11 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.line}:{self.code}"
+
+    def check(self, schema: Schema) -> SqlCheck:
+        """What the check says of the statement."""
+        grants = Grants.parse(self.grants.split(",")) if self.grants else None
+        return check_sql(self.sql, schema, self.dialect, self.write, grants=grants)
 
 
 def read_cases(path: Path) -> list[Case]:

@@ -27,7 +27,7 @@ def test_every_block_of_the_file_is_a_case_or_a_comment() -> None:
 
 @pytest.mark.parametrize("case", ALL_CASES, ids=str)
 def test_case(case: Case, schema: Schema) -> None:
-    check = check_sql(case.sql, schema, case.dialect, case.write)
+    check = case.check(schema)
     assert [v.code for v in check.violations[:1]] == ([] if case.code == "ok" else [case.code])
     assert said(check, case.sql) == case.says
     assert check.sql == (case.gives or case.sql)
