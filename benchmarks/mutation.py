@@ -38,7 +38,7 @@ KILLED = 1
 SKIPPED = 34
 # What mutmut is first asked to run where others are drawn: only then their names are known.
 FIRST = "eval.task.violation.*"
-SEED = 20261201
+SEED = 20261202
 
 Codes = dict[str, dict[str, int | None]]
 
