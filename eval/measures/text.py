@@ -4,7 +4,8 @@ from contextlib import suppress
 
 from eval.canonical.equivalence import is_equivalent
 from eval.measures.context import Context
-from eval.task.sql import SQLGLOT_FAILURES, check_sql, normalize_sql
+from eval.task.sql import check_sql
+from eval.task.statement import SQLGLOT_FAILURES, normalize_sql
 
 
 def exact_match(predicted: str, gold: str, context: Context) -> float:

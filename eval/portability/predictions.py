@@ -13,7 +13,7 @@ from eval.suite.mutate import mutants
 from eval.task.dialect import parse_statements
 from eval.task.ordering import MAX_SQL_BYTES
 from eval.task.schema import Schema
-from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.statement import SQLGLOT_FAILURES
 
 MIRRORED: dict[type[exp.Expr], type[exp.Expr]] = {
     exp.EQ: exp.EQ,

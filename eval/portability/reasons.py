@@ -12,8 +12,8 @@ from eval.portability.agreement import Case, Engine
 from eval.task.dialect import parse_statements
 from eval.task.ordering import MAX_SQL_BYTES
 from eval.task.rows import same_rows
-from eval.task.sql import SQLGLOT_FAILURES
 from eval.task.sqlite_judge import Answer
+from eval.task.statement import SQLGLOT_FAILURES
 
 REASONS = {
     "strict_group_by": "a column that is neither grouped nor aggregated: PostgreSQL refuses it, "

@@ -9,7 +9,7 @@ from sqlglot.errors import ErrorLevel
 
 from eval.task.dialect import parse_statements
 from eval.task.ordering import MAX_SQL_BYTES
-from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.statement import SQLGLOT_FAILURES
 
 
 def translate(sql: str, dialect: str) -> str | None:

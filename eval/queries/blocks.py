@@ -21,7 +21,7 @@ from eval.queries.clauses import (
     tail,
 )
 from eval.task.schema import Schema
-from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.statement import SQLGLOT_FAILURES
 
 VALUE = "value"
 OPERATORS = (exp.Between, exp.EQ, exp.NEQ, exp.GT, exp.LT, exp.GTE, exp.LTE, exp.In, exp.Like,

@@ -11,7 +11,7 @@ from sqlglot.errors import SqlglotError
 
 from eval.task.dialect import parse_statements
 from eval.task.schema import Schema
-from eval.task.sql import MAX_SQL_BYTES, MAX_TOKENS
+from eval.task.statement import MAX_SQL_BYTES, MAX_TOKENS
 
 
 def parse_query(sql: str, dialect: str) -> exp.Query | None:

@@ -12,7 +12,8 @@ from eval.queries.clauses import parse_query
 from eval.queries.edits import changes
 from eval.queries.sql_diff import Kind, Run, sql_diff
 from eval.task.schema import Schema
-from eval.task.sql import SQLGLOT_FAILURES, SqlCheck, check_sql
+from eval.task.sql import SqlCheck, check_sql
+from eval.task.statement import SQLGLOT_FAILURES
 
 __all__ = ["CLASSES", "Kind", "Run", "diagnose", "sql_diff"]
 

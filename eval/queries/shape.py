@@ -18,7 +18,7 @@ from eval.queries.clauses import (
     sources,
     tail,
 )
-from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.statement import SQLGLOT_FAILURES
 
 HARDNESS = ("easy", "medium", "hard", "extra", "unknown")
 SHAPES = (

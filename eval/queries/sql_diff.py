@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Literal
 
 from eval.queries.clauses import parse_query
-from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.statement import SQLGLOT_FAILURES
 
 Kind = Literal["same", "removed", "added"]
 Run = tuple[str, Kind]

@@ -20,8 +20,8 @@ from eval.suite.distil import is_for_distilling, told_by
 from eval.suite.generate import Source, generate
 from eval.suite.mutate import Mutant
 from eval.suite.stable import Bench
-from eval.task.sql import normalize_sql
 from eval.task.sqlite_judge import Answer
+from eval.task.statement import normalize_sql
 
 LIMITS = Limits(timeout_seconds=2.0, max_rows=100_000)
 # Near misses that the suite did not tell are tried on so many further databases.

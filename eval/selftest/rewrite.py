@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from sqlglot import exp
 
 from eval.task.schema import Schema
-from eval.task.sql import SQLGLOT_FAILURES, normalize_sql
+from eval.task.statement import SQLGLOT_FAILURES, normalize_sql
 from eval.task.synthesis.scope import parse_query, resolve
 
 MIRRORED: dict[type[exp.Expr], type[exp.Expr]] = {

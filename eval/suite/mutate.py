@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from eval.suite import change, column_mutations, mutations
 from eval.task.schema import Schema
-from eval.task.sql import SQLGLOT_FAILURES, normalize_sql
+from eval.task.statement import SQLGLOT_FAILURES, normalize_sql
 from eval.task.synthesis.scope import parse_query
 from eval.task.trees import Edit, edited
 

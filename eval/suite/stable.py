@@ -14,8 +14,8 @@ from sqlglot import exp
 
 from eval.task.ordering import is_ordered
 from eval.task.rows import same_rows
-from eval.task.sql import SQLGLOT_FAILURES
 from eval.task.sqlite_judge import Answer, open_readonly, run_query
+from eval.task.statement import SQLGLOT_FAILURES
 from eval.task.synthesis.scope import parse_query
 
 ordered_by = lru_cache(maxsize=4096)(is_ordered)

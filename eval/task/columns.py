@@ -22,6 +22,7 @@ from eval.task.scope import (
     is_spelled,
     lower,
 )
+from eval.task.unknown import Unknown
 from eval.task.violation import span
 
 # Where an alias may stand in ORDER BY by itself only, not in an expression.
@@ -30,17 +31,6 @@ BARE_ORDER = frozenset({"postgres", "materialize", "risingwave", "tsql", "fabric
 MAX_UNKNOWN = 100
 # Where SQLite takes a name in a subquery for an alias of the query around it.
 SQLITE_CLAUSES = ALIAS_CLAUSES["sqlite"] | {"order"}
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A name that may not stand where it does, with what would have been possible."""
-
-    code: str
-    name: str
-    candidates: tuple[str, ...] = ()
-    start: int | None = None
-    end: int | None = None
 
 
 @dataclass(slots=True)

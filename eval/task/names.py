@@ -7,7 +7,7 @@ linear in the query. What a name may mean is in `scope`, FROM in `from_items`.
 
 from sqlglot import exp
 
-from eval.task.columns import Names, Unknown, alias_of, is_named, named_sources, written
+from eval.task.columns import Names, alias_of, is_named, named_sources, written
 from eval.task.forms import holds_items
 from eval.task.from_items import FromReader
 from eval.task.grants import Grants
@@ -24,8 +24,9 @@ from eval.task.scope import (
     Outputs,
     lower,
 )
+from eval.task.unknown import Unknown
 
-__all__ = ["ROW_IDS", "Names", "Unknown", "resolve_names"]
+__all__ = ["ROW_IDS", "Names", "resolve_names"]
 
 
 def resolve_names(

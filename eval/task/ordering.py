@@ -11,7 +11,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from eval.task.dialect import parse_statements
-from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.statement import SQLGLOT_FAILURES
 
 MAX_SQL_BYTES = 1_000_000
 

@@ -9,65 +9,44 @@ What the check does not do: bound the time or memory that a query takes. A join 
 tables is a valid query; whoever runs it sets the limits.
 """
 
-import difflib
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import Any
 
 from sqlglot import exp
-from sqlglot.errors import SqlglotError, UnsupportedError
+from sqlglot.errors import UnsupportedError
 from sqlglot.tokenizer_core import Token
 
 from eval.task.aggregates import misplaced_functions
 from eval.task.calls import denied_calls, misread_calls, oversized_calls
-from eval.task.dialect import (
-    parse_statements,
-    parse_tokens,
-    read_tokens,
-    resolve_dialect,
-    write_tree,
-)
-from eval.task.forms import crossed, misshapen, unbracketed, unqualified
+from eval.task.dialect import parse_tokens, read_tokens, resolve_dialect, write_tree
+from eval.task.forms import misshapen
 from eval.task.functions import denied_functions
 from eval.task.grants import Grants
 from eval.task.grouping import ungrouped_columns
-from eval.task.limits import TooComplexError
-from eval.task.names import Names, Unknown, resolve_names
+from eval.task.names import Names, resolve_names
 from eval.task.nodes import UNSAFE, denied_nodes
 from eval.task.reserved import quote_reserved
 from eval.task.schema import Schema
 from eval.task.scope import CASELESS
+from eval.task.statement import (
+    MAX_SQL_BYTES,
+    MAX_TOKENS,
+    SQLGLOT_FAILURES,
+    failure_of,
+    parse_one,
+)
 from eval.task.transpile import adapt, name_derived
-from eval.task.violation import CODES, Span, Violation, span
+from eval.task.violation import CODES, Violation, span
 
-__all__ = ["CODES", "SqlCheck", "Violation", "check_sql", "normalize_sql"]
+__all__ = ["CODES", "SqlCheck", "Violation", "check_sql"]
 
-MAX_SQL_BYTES = 16 * 1024
-MAX_TOKENS = 2000
 # SQLite's limit of SELECTs in one UNION, and of tables in one join.
 MAX_SELECTS = 500
 MAX_TABLES = 64
 MAX_VIOLATIONS = 20
 # What was regenerated may be longer than the text, but not by much.
 GENERATED = {"max_bytes": 8 * MAX_SQL_BYTES, "max_tokens": 8 * MAX_TOKENS}
-
-# What sqlglot's walks and generators raise on odd trees (seen: `CAST(id AS int):text` to Exasol).
-TOKEN = re.compile(r"<Token token_type: .*?, text: (.*?), line: .*?>")
-CLASS = re.compile(r"<class '[\w.]*?(\w+)'>")
-MESSAGES = {
-    "too_complex": "{name}",
-    "denied_node": "RECURSIVE is not allowed in a query",
-    "not_granted": "{name!r} is not granted to this caller",
-    "out_of_range": "there is no column number {name}",
-    "unequal_columns": "{name} columns where as many must stand",
-    "unparsable": "{name} stands where it means nothing",
-    # The words are SQLite's and sqlglot's: `eval.queries.diagnose` knows them.
-    "repeated_table": "Alias already used: {name}",
-}
-
-SQLGLOT_FAILURES = (SqlglotError, RecursionError, TypeError, ValueError, AttributeError, KeyError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,66 +87,13 @@ def check_sql(
     """
     read = resolve_dialect(read)
     write = resolve_dialect(write) if write else read
-    parsed = _parse(text, read)
+    parsed = parse_one(text, read)
     if isinstance(parsed, Violation):
         return SqlCheck(text, (parsed,))
     try:
         return _check_tree(*parsed, text, schema, read, write, grants)
     except SQLGLOT_FAILURES as error:
-        return SqlCheck(text, (_parse_failure(error),))
-
-
-def normalize_sql(sql: str, dialect: str = "sqlite") -> str:
-    """`sql` in canonical spelling for exact match: parsed, lower-case names, no comments.
-
-    Returns the text with white space collapsed where it can't be parsed or is not one statement.
-    """
-    dialect = resolve_dialect(dialect)
-    try:
-        found = parse_statements(sql, dialect, max_bytes=MAX_SQL_BYTES, max_tokens=MAX_TOKENS)
-        if len(found) != 1:
-            return " ".join(sql.split())
-        for identifier in found[0].find_all(exp.Identifier):
-            identifier.set("this", identifier.name.lower())
-            identifier.set("quoted", False)
-        return found[0].sql(dialect, comments=False, normalize_functions="upper")
-    except SQLGLOT_FAILURES:
-        return " ".join(sql.split())
-
-
-def _parse(text: str, read: str) -> tuple[exp.Expr, list[Token]] | Violation:
-    if not text.strip():
-        return Violation("empty", "the model wrote no SQL")
-    try:
-        tokens = read_tokens(text, read, max_bytes=MAX_SQL_BYTES, max_tokens=MAX_TOKENS)
-        found = parse_tokens(tokens, text, read)
-    except SqlglotError as error:
-        return _parse_failure(error, text)
-    if len(found) != 1:
-        return Violation("not_one_statement", f"{len(found)} statements; exactly one may run")
-    return crossed(unqualified(unbracketed(found[0]), read), read), tokens
-
-
-def _parse_failure(error: BaseException, text: str = "") -> Violation:
-    if isinstance(error, TooComplexError | RecursionError):
-        return Violation("too_complex", str(error)[:200])
-    detail = CLASS.sub(r"\1", (str(error).splitlines() or ["unknown"])[0])
-    detail = TOKEN.sub(r"\1", detail).replace("SENTINEL", "the end")
-    start, end = _place(error, text)
-    message = f"not SQL of this dialect: {detail[:200]}"
-    return Violation("unparsable", message, start=start, end=end)
-
-
-def _place(error: BaseException, text: str) -> Span:
-    """Where the parser stumbled, from the line and the column that it names."""
-    found: dict[str, Any] = next(iter(getattr(error, "errors", ())), {})
-    word = found.get("highlight")
-    if not word:
-        return None, None
-    before = text.split("\n")[: found["line"] - 1]
-    end = sum(len(line) + 1 for line in before) + found["col"]
-    is_there = text[end - len(word) : end] == word
-    return (end - len(word), end) if is_there else (None, None)
+        return SqlCheck(text, (failure_of(error),))
 
 
 def _check_tree(
@@ -221,7 +147,7 @@ def _violations(
         return tuple(found), Names()
     names = resolve_names(tree, schema, dialect, grants)
     if names.unknown:
-        return tuple(map(_name_violation, names.unknown[:MAX_VIOLATIONS])), names
+        return tuple(unknown.violation() for unknown in names.unknown[:MAX_VIOLATIONS]), names
     used = chain(
         misplaced_functions(tree, names, dialect),
         ungrouped_columns(tree, names, schema, dialect),
@@ -257,20 +183,6 @@ RULES: tuple[Callable[[exp.Expr, str], Iterator[Violation]], ...] = (
     oversized_calls,
     _too_large,
 )
-
-
-def _name_violation(unknown: Unknown) -> Violation:
-    close = tuple(_did_you_mean(unknown.name, unknown.candidates))
-    message = MESSAGES.get(unknown.code, "{kind} {name!r}").format(
-        kind=unknown.code.replace("_", " "), name=unknown.name
-    )
-    hint = f"; did you mean {', '.join(close)}?" if close else ""
-    return Violation(unknown.code, message + hint, unknown.name, close, unknown.start, unknown.end)
-
-
-def _did_you_mean(name: str, candidates: tuple[str, ...]) -> list[str]:
-    spellings = {c.lower(): c for c in candidates if c != name}
-    return [spellings[m] for m in difflib.get_close_matches(name.lower(), spellings, n=3)]
 
 
 def _regenerated(

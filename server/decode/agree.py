@@ -14,7 +14,7 @@ from eval.task.dialect import parse_statements
 from eval.task.ordering import is_ordered
 from eval.task.rows import Row, same_rows
 from eval.task.schema import Schema
-from eval.task.sql import MAX_SQL_BYTES, MAX_TOKENS, SQLGLOT_FAILURES, normalize_sql
+from eval.task.statement import MAX_SQL_BYTES, MAX_TOKENS, SQLGLOT_FAILURES, normalize_sql
 from eval.task.synthesis.database import Limits, answers, recipe
 from eval.task.synthesis.translate import in_sqlite
 from server.decode.candidate import Candidate

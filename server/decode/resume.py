@@ -15,7 +15,7 @@ from sqlglot import exp
 from eval.task.dialect import parse_statements
 from eval.task.prompt import extract_sql, quote
 from eval.task.schema import Table
-from eval.task.sql import MAX_SQL_BYTES, MAX_TOKENS, SQLGLOT_FAILURES
+from eval.task.statement import MAX_SQL_BYTES, MAX_TOKENS, SQLGLOT_FAILURES
 from server.decode.candidate import Asked, Candidate, judged
 from server.decode.decoder import Decoder
 

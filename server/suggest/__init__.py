@@ -15,7 +15,8 @@ from sqlglot.errors import SqlglotError
 from eval.task.dialect import parse_statements, resolve_dialect
 from eval.task.names import ROW_IDS
 from eval.task.schema import Schema
-from eval.task.sql import MAX_SQL_BYTES, MAX_TOKENS, check_sql
+from eval.task.sql import check_sql
+from eval.task.statement import MAX_SQL_BYTES, MAX_TOKENS
 from server.suggest.conditions import redundant_condition
 from server.suggest.distinct import count_distinct_key, distinct_over_key, redundant_distinct
 from server.suggest.indexes import index_hint

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from eval.ask.local_model import LocalModel
 from eval.evaluate import evaluate_model
 from eval.task.base_model import embedded_base_model
-from eval.task.sql import normalize_sql
+from eval.task.statement import normalize_sql
 from tests.integration.live import Live
 
 BUNDLE = Path(__file__).parents[2] / "server/bundled/spider"

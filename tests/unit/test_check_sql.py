@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from eval.task.dialect import DIALECTS, DialectError
 from eval.task.schema import Schema, parse_ddl
-from eval.task.sql import SqlCheck, check_sql, normalize_sql
+from eval.task.sql import SqlCheck, check_sql
+from eval.task.statement import normalize_sql
 from eval.task.violation import CODES
 from tests.unit.sql_cases import FIXTURES, Case, read_cases, said, stray_blocks
 

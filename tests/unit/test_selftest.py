@@ -13,7 +13,7 @@ from eval.selftest.summary import catch_figure, describe
 from eval.suite.cache import Job, build_suite
 from eval.suite.distil import is_for_distilling
 from eval.task.schema import parse_ddl
-from eval.task.sql import normalize_sql
+from eval.task.statement import normalize_sql
 from tests.unit.suites import AIRLINE, GOLDS, airline, question_of, rows_of, source_of
 
 SCHEMA = parse_ddl(AIRLINE)

@@ -7,7 +7,8 @@ import pytest
 
 from eval.suite.mutate import KINDS, MAIN_KINDS, mutants
 from eval.task.schema import parse_ddl
-from eval.task.sql import check_sql, normalize_sql
+from eval.task.sql import check_sql
+from eval.task.statement import normalize_sql
 from tests.unit.suites import AIRLINE, GOLDS
 
 CASES = [

@@ -15,7 +15,7 @@ from typing import Any
 from sqlglot import exp
 
 from eval.task.dialect import DialectError, parse_statements
-from eval.task.sql import MAX_SQL_BYTES, MAX_TOKENS, SQLGLOT_FAILURES
+from eval.task.statement import MAX_SQL_BYTES, MAX_TOKENS, SQLGLOT_FAILURES
 from trainer.pipeline.corpus import Ids
 from trainer.pipeline.row import Dropped, Outcome, Row, Tick
 

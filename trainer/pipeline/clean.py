@@ -16,7 +16,7 @@ from typing import Any
 from sqlglot import exp
 
 from eval.task.dialect import DialectError, resolve_dialect
-from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.statement import SQLGLOT_FAILURES
 from trainer.pipeline.execution import Databases, can_run, same_answers
 from trainer.pipeline.noise import clean_question, clean_sql
 from trainer.pipeline.row import Drop, Outcome, Row, Tick, each

@@ -16,7 +16,8 @@ from sqlglot.errors import SqlglotError
 from eval.task.dialect import DialectError, parse_statements, resolve_dialect
 from eval.task.ordering import is_ordered
 from eval.task.schema import Schema
-from eval.task.sql import SQLGLOT_FAILURES, check_sql
+from eval.task.sql import check_sql
+from eval.task.statement import SQLGLOT_FAILURES
 from trainer.pipeline.execution import Databases, can_run, same_answers
 from trainer.pipeline.row import Drop, Dropped, Outcome, Row, Tick, each, load_schema
 from trainer.pipeline.spelling import parse_one, spell_names, turn_strings

@@ -16,7 +16,7 @@ from sqlglot.errors import SqlglotError
 
 from eval.task.dialect import parse_statements
 from eval.task.schema import Schema
-from eval.task.sql import MAX_SQL_BYTES, MAX_TOKENS, SQLGLOT_FAILURES
+from eval.task.statement import MAX_SQL_BYTES, MAX_TOKENS, SQLGLOT_FAILURES
 from trainer.pipeline.noise import STATEMENT_WORDS, first_word
 from trainer.pipeline.tautology import find_constant_conditions
 

@@ -16,7 +16,7 @@ from sqlglot.errors import SqlglotError
 
 from eval.task.dialect import parse_statements
 from eval.task.prompt import FENCE, STATEMENT
-from eval.task.sql import MAX_SQL_BYTES, MAX_TOKENS
+from eval.task.statement import MAX_SQL_BYTES, MAX_TOKENS
 
 # Only entities that end in a semicolon: HTML also reads `&region` as `®ion`.
 ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")

@@ -22,7 +22,7 @@ from sqlglot.errors import SqlglotError
 
 from eval.task.dialect import DialectError, parse_statements, resolve_dialect
 from eval.task.schema import Schema
-from eval.task.sql import MAX_SQL_BYTES, MAX_TOKENS
+from eval.task.statement import MAX_SQL_BYTES, MAX_TOKENS
 from trainer.pipeline.injection import Finding, Lexed, find_injections
 from trainer.pipeline.noise import clean_question, clean_sql
 from trainer.pipeline.row import Dropped, Outcome, Row, Tick

@@ -17,7 +17,7 @@ from sqlglot.optimizer.scope import Scope, traverse_scope
 
 from eval.task.dialect import parse_statements, resolve_dialect
 from eval.task.schema import Schema, Table
-from eval.task.sql import MAX_SQL_BYTES, MAX_TOKENS
+from eval.task.statement import MAX_SQL_BYTES, MAX_TOKENS
 
 Names = Literal["written", "full", "qualified"]
 

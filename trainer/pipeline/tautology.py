@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from sqlglot import exp
 
-from eval.task.sql import SQLGLOT_FAILURES
 from eval.task.sqlite_judge import restrict, run_query
+from eval.task.statement import SQLGLOT_FAILURES
 
 # What makes an expression depend on the row or on what the caller binds.
 VARIABLE = (

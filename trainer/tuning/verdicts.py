@@ -17,8 +17,9 @@ from zlib import crc32
 
 from eval.task.ordering import is_ordered
 from eval.task.rows import same_blocks, same_rows
-from eval.task.sql import SQLGLOT_FAILURES, check_sql, normalize_sql
+from eval.task.sql import check_sql
 from eval.task.sqlite_judge import Answer, open_readonly, run_query
+from eval.task.statement import SQLGLOT_FAILURES, normalize_sql
 from eval.task.ties import tied_blocks
 from trainer.pipeline.row import Row
 from trainer.pipeline.spelling import canonical_sql

@@ -16,8 +16,8 @@ from sqlglot import exp
 
 from eval.task.rows import Row
 from eval.task.schema import Schema, Table
-from eval.task.sql import SQLGLOT_FAILURES
 from eval.task.sqlite_judge import restrict, run_query
+from eval.task.statement import SQLGLOT_FAILURES
 from eval.task.synthesis.declared import declare
 from eval.task.synthesis.domain import Pools, pools
 from eval.task.synthesis.hints import settled

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from eval.task.schema import Schema
-from eval.task.sql import SQLGLOT_FAILURES
 from eval.task.sqlite_judge import restrict, run_query
+from eval.task.statement import SQLGLOT_FAILURES
 from eval.task.synthesis.links import Place
 from eval.task.synthesis.profile import Profile, Value, affinity, holds_time, quoted
 from eval.task.synthesis.scope import Use, resolve

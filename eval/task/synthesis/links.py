@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from eval.task.schema import Schema, Table
-from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.statement import SQLGLOT_FAILURES
 from eval.task.synthesis.scope import parse_query, resolve
 
 Place = tuple[str, str]

@@ -13,7 +13,7 @@ from re import compile as compile_pattern
 from sqlglot import exp
 
 from eval.task.schema import Schema
-from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.statement import SQLGLOT_FAILURES
 from eval.task.synthesis.profile import Value
 from eval.task.synthesis.scope import Use, parse_query, resolve, tables_of
 

@@ -6,7 +6,7 @@ What SQLite says of it need not be what the other system says: collations and ty
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel
 
-from eval.task.sql import SQLGLOT_FAILURES
+from eval.task.statement import SQLGLOT_FAILURES
 
 # Where LIKE and = take upper for lower case, as SQLite's LIKE does.
 CASE_BLIND = frozenset({"sqlite", "mysql", "tsql"})
