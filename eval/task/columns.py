@@ -217,14 +217,12 @@ class ColumnReader:
             self.spell(node.this, output.name)
 
     def is_row_id(self, column: exp.Expr, table: Table | None) -> bool:
-        """True for SQLite's number of a row, which is its key if it has one of whole numbers."""
+        """True for SQLite's number of a row. It tells of a row what no column may: who reads it
+        must be granted the table."""
         if self.dialect != "sqlite" or table is None or lower(column.name) not in ROW_IDS:
             return False
-        key, grants = table.primary_key, self.grants
-        if grants and not grants.has_whole(table.name):
-            granted = bool(key) and all(grants.has_column(table.name, name) for name in key)
-            if not granted:
-                self.report("not_granted", written(column), column)
+        if self.grants and not self.grants.has_whole(table.name):
+            self.report("not_granted", written(column), column)
         return True
 
     def readable(self, columns: Iterable[Output]) -> list[Output]:

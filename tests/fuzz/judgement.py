@@ -32,6 +32,12 @@ def new_database(schema: Schema) -> sqlite3.Connection:
     return database
 
 
+def _readable(table: str, columns: Iterable[str]) -> list[str]:
+    """What GRANTS let read of a table: of a whole one the number of a row too."""
+    row_id = ["ROWID"] if GRANTS.has_whole(table) else []
+    return [column for column in columns if GRANTS.has_column(table, column)] + row_id
+
+
 @dataclass
 class Judge:
     """Asks the guard and judges its answers; counts what it saw."""
@@ -46,7 +52,7 @@ class Judge:
         columns = {table.name: table.column_names for table in self.schema.tables}
         self._readable: dict[Grants | None, Mapping[str, Iterable[str] | None]] = {
             None: dict.fromkeys(columns, None),
-            GRANTS: {t: [c for c in cs if GRANTS.has_column(t, c)] for t, cs in columns.items()},
+            GRANTS: {t: _readable(t, cs) for t, cs in columns.items()},
         }
 
     def complaint(self, text: str, dialect: str) -> str:
