@@ -69,6 +69,12 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.adapter_refusals = Counter(
+            "sqlwright_adapter_refusals_total",
+            "Adapter versions that were refused, by code; see server/adapters/refusal.py.",
+            ["code"],
+            registry=registry,
+        )
         self.adapters = Gauge("sqlwright_adapters", "Aliases being served.", registry=registry)
         self.inflight = Gauge(
             "sqlwright_inflight_requests", "Requests in progress.", registry=registry

@@ -20,6 +20,8 @@ import uvicorn
 
 from eval.task.base_model import BaseModelError, resolve_base_model, weights_sha256
 from eval.task.bundle import publish, read_aliases
+from server.adapters.admission import Admission
+from server.adapters.base_shapes import linear_shapes
 from server.adapters.table import AdapterTable
 from server.advice import Adviser
 from server.app import create_app
@@ -181,9 +183,12 @@ def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Gene
         settings.store,
         engine,
         metrics,
-        base_sha256=weights_sha256(local) if local else "",
-        max_rank=settings.max_lora_rank,
-        modules=None if settings.engine_url or has_gpu() else frozenset(CPU_MODULES),
+        admission=Admission(
+            base_sha256=weights_sha256(local) if local else "",
+            shapes=linear_shapes(local) if local else {},
+            max_rank=settings.max_lora_rank,
+            modules=None if settings.engine_url or has_gpu() else frozenset(CPU_MODULES),
+        ),
         token_id=tokenizer.token_id if tokenizer else lambda _: None,
     )
     return Generator(

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from eval.task.bundle import CONFIG, WEIGHTS, Manifest, publish, write_manifest
 from eval.task.prompt import TEMPLATE
+from server.adapters.admission import Admission
 from server.adapters.table import AdapterTable
 from server.app import create_app
 from server.completions import GREEDY, Completion, Sampling
@@ -177,18 +178,31 @@ class FakeEngine:
         self.healthy = False
 
 
-def safetensors(name: str = "lora_A", size: int = 4) -> bytes:
-    """A valid safetensors file with one vector of zeros."""
-    entry = {"dtype": "F32", "shape": [size], "data_offsets": [0, 4 * size]}
-    header = json.dumps({name: entry}).encode()
-    return struct.pack("<Q", len(header)) + header + bytes(4 * size)
+def safetensors(tensors: dict[str, list[list[float]]], **metadata: str) -> bytes:
+    """A safetensors file of float32 matrices."""
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    data = b""
+    for name, rows in tensors.items():
+        flat = [value for row in rows for value in row]
+        offsets = [len(data), len(data) + 4 * len(flat)]
+        header[name] = {"dtype": "F32", "shape": [len(rows), len(rows[0])], "data_offsets": offsets}
+        data += struct.pack(f"<{len(flat)}f", *flat)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def lora_tensors(layer: str, rank: int, inputs: int = 16, outputs: int = 16) -> dict[str, Any]:
+    """The two factors of one adapted layer, of small numbers."""
+    name = f"base_model.model.{layer}"
+    return {
+        f"{name}.lora_A.weight": [[0.01] * inputs for _ in range(rank)],
+        f"{name}.lora_B.weight": [[0.02] * rank for _ in range(outputs)],
+    }
 
 
 def make_bundle(folder: Path, tag: str = "one", **changes: Any) -> Path:
     """Write a whole bundle; another `tag` gives another digest."""
     folder.mkdir(parents=True)
-    (folder / CONFIG).write_text(json.dumps({"r": 8, "lora_alpha": 16, "peft_type": "LORA"}))
-    (folder / WEIGHTS).write_bytes(safetensors(f"lora_A.{tag}"))
     fields: dict[str, Any] = {
         "base_model": "some/base",
         "base_model_sha256": BASE_SHA256,
@@ -205,7 +219,15 @@ def make_bundle(folder: Path, tag: str = "one", **changes: Any) -> Path:
         "commit": "0" * 7,
         "created": "2026-11-22T00:00:00Z",
     }
-    write_manifest(folder, Manifest(**fields | changes))
+    fields |= changes
+    rank, modules = fields["rank"], fields["target_modules"]
+    config = {"r": rank, "lora_alpha": fields["alpha"], "peft_type": "LORA", "bias": "none"}
+    (folder / CONFIG).write_text(json.dumps(config | {"target_modules": modules}))
+    tensors: dict[str, Any] = {}
+    for module in modules:
+        tensors |= lora_tensors(f"model.layers.0.self_attn.{module}", rank)
+    (folder / WEIGHTS).write_bytes(safetensors(tensors, tag=tag))
+    write_manifest(folder, Manifest(**fields))
     return folder
 
 
@@ -275,8 +297,8 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def table(store: Path, engine: FakeEngine) -> AdapterTable:
-    limits: dict[str, Any] = {"max_rank": 32, "modules": frozenset(CPU_MODULES)}
-    return AdapterTable(store, engine, Metrics(), base_sha256=BASE_SHA256, **limits)
+    admission = Admission(BASE_SHA256, max_rank=32, modules=frozenset(CPU_MODULES))
+    return AdapterTable(store, engine, Metrics(), admission=admission)
 
 
 @pytest.fixture

@@ -17,13 +17,12 @@ from eval.task.bundle import (
     ALIASES,
     BASE,
     VERSION_NAME,
-    Bundle,
     BundleError,
     Manifest,
     read_aliases,
-    read_version,
 )
-from eval.task.dialect import resolve_dialect
+from server.adapters.admission import Admission
+from server.adapters.refusal import Refusal, code_of
 from server.engine import Engine
 from server.errors import AdapterNotFound, NotReady, ServerError, Unprocessable
 from server.metrics import Metrics
@@ -46,10 +45,8 @@ class Served:
 
 
 class AdapterTable:
-    """The served versions by alias and by full name; the store at `store` is the truth.
-
-    The engine would leave out what an adapter changes in other layers than `modules`, if given.
-    """
+    """The served versions by alias and by full name; the store at `store` is the truth, and
+    `admission` decides what of it the engine may see."""
 
     def __init__(
         self,
@@ -57,17 +54,13 @@ class AdapterTable:
         engine: Engine,
         metrics: Metrics,
         *,
-        base_sha256: str = "",
-        max_rank: int = 512,
-        modules: frozenset[str] | None = None,
+        admission: Admission | None = None,
         token_id: Callable[[str], int | None] = lambda _: None,
     ) -> None:
         self.store = store
         self.engine = engine
         self.metrics = metrics
-        self.base_sha256 = base_sha256
-        self.max_rank = max_rank
-        self.modules = modules
+        self.admission = admission or Admission()
         self.token_id = token_id
         self.active: dict[str, Served] = {}
         self.versions: dict[str, Served] = {BASE: Served(BASE, "", None)}
@@ -103,7 +96,7 @@ class AdapterTable:
             if self.active and not (self.store / ALIASES).exists():
                 raise BundleError(f"{ALIASES} is gone: is the store still mounted?")
         except (BundleError, OSError) as error:
-            self._refuse(ALIASES, ALIASES, str(error))
+            self._refuse(ALIASES, ALIASES, error)
             return
         self._refused.pop(ALIASES, None)
         for alias, entry in aliases.items():
@@ -123,8 +116,11 @@ class AdapterTable:
             await self.engine.complete(name, "SELECT", max_tokens=1)
         except NotReady:
             return  # the engine is down; its restart calls again
+        except ServerError as error:
+            self._refuse(alias, short, Refusal("engine", str(error)))
+            return
         except Exception as error:  # a manifest may hold anything, and must not end the watch
-            self._refuse(alias, short, str(error) or type(error).__name__)
+            self._refuse(alias, short, error)
             return
         self._refused.pop(alias, None)
         self.versions[name] = served
@@ -135,34 +131,20 @@ class AdapterTable:
     def _read(self, name: str, alias: str, short: str) -> Served:
         """The version as it is to be served, read and checked."""
         if alias == BASE:
-            raise BundleError("illegal_name: this name is the base model's")
-        bundle = read_version(self.store, short)
-        self._check(bundle)
+            raise Refusal("illegal_name", "this name is the base model's", alias)
+        bundle = self.admission.admit(self.store, short)
         stop = self.token_id(bundle.manifest.stop)
         return Served(name, bundle.digest, bundle.manifest, () if stop is None else (stop,))
 
-    def _check(self, bundle: Bundle) -> None:
-        manifest = bundle.manifest
-        _ = manifest.prompt_format, resolve_dialect(manifest.dialect)  # raise where unknown
-        if self.base_sha256 and manifest.base_model_sha256 != self.base_sha256:
-            raise BundleError(
-                f"wrong_base: trained on {manifest.base_model}, not on the served base"
-            )
-        if self.modules and (others := sorted(set(manifest.target_modules) - self.modules)):
-            raise BundleError(f"unsupported_modules: this engine serves no adapter of {others[0]}")
-        if manifest.rank > self.max_rank:
-            raise BundleError(
-                f"rank_too_high: rank {manifest.rank} is over {self.max_rank}; "
-                "raise SQLWRIGHT_MAX_LORA_RANK"
-            )
-
-    def _refuse(self, alias: str, version: str, reason: str) -> None:
+    def _refuse(self, alias: str, version: str, error: Exception) -> None:
+        reason, code = str(error) or type(error).__name__, code_of(error)
         if self._refused.get(alias) != f"{version} {reason}":
             self._refused[alias] = f"{version} {reason}"
             self.metrics.adapter_loads.labels("refused").inc()
+            self.metrics.adapter_refusals.labels(code).inc()
             kept = self.active.get(alias)
             log.warning(
-                "adapter_refused", alias=alias, version=version, reason=reason,
+                "adapter_refused", alias=alias, version=version, code=code, reason=reason,
                 still_serving=kept.name if kept else None,
             )  # fmt: skip
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from eval.task.bundle import ALIASES, CONFIG, MANIFEST, WEIGHTS, bundle_digest, read_aliases
 from server.adapters.__main__ import app as command
+from server.adapters.admission import Admission
 from server.adapters.table import AdapterTable
 from server.errors import (
     AdapterNotFound,
@@ -152,17 +153,17 @@ def text(content: str) -> Spoil:
 
 # What is done to the second version, and a word of the reason that is logged.
 SPOILT: dict[str, tuple[Spoil, str]] = {
-    "no folder": (lambda store, short: shutil.rmtree(store / short), "incomplete"),
+    "no folder": (lambda store, short: shutil.rmtree(store / short), "missing"),
     "no manifest": (drop(MANIFEST), "incomplete"),
     "no weights": (drop(WEIGHTS), "incomplete"),
-    "weights link": (link, "incomplete"),
-    "config fifo": (fifo, "incomplete"),
+    "weights link": (link, "not_regular"),
+    "config fifo": (fifo, "not_regular"),
     "weights changed": (append(WEIGHTS), "tampered"),
     "config changed": (append(CONFIG), "tampered"),
     "manifest changed": (append(MANIFEST), "tampered"),
     "manifest no json": (text("{"), MANIFEST),
     "manifest deep": (text("[" * 100_000), MANIFEST),
-    "manifest huge": (text(" " * (1 << 21)), MANIFEST),
+    "manifest huge": (text(" " * (1 << 21)), "too_large"),
     "unknown field": (rewrite(auto_map={}), "auto_map"),
     "format 2": (rewrite(format_version=2), "format"),
     "wrong base": (rewrite(base_model_sha256="c" * 64), "wrong_base"),
@@ -365,7 +366,7 @@ def test_a_name_that_no_model_can_have_is_unprocessable(tmp_path, name):
 
 
 async def test_the_watch_makes_the_store_and_follows_it_until_it_is_cancelled(tmp_path, engine):
-    table = AdapterTable(tmp_path / "new", engine, Metrics(), base_sha256=BASE_SHA256)
+    table = AdapterTable(tmp_path / "new", engine, Metrics(), admission=Admission(BASE_SHA256))
     watching = asyncio.create_task(table.watch(0.2))
     while not table.store.exists():
         await asyncio.sleep(0.01)
