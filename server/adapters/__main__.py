@@ -1,4 +1,4 @@
-"""`sqlwright-adapters`: look into the adapter store and publish a bundle from the shell."""
+"""`sqlwright-adapters`: look into the adapter store, validate and publish from the shell."""
 
 import json
 from dataclasses import asdict
@@ -9,7 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from eval.task.base_model import BaseModelError, weights_sha256
 from eval.task.bundle import BundleError, default_store, publish, read_aliases, read_version
+from server.adapters.admission import Admission
+from server.adapters.base_shapes import linear_shapes
+from server.adapters.refusal import Refusal, code_of
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Adapter store.")]
@@ -57,8 +61,39 @@ def publish_folder(
     print(f"{alias}@{published.short}")
 
 
+@app.command("validate")
+def validate_folder(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle or of a version.")],
+    base: Annotated[
+        Path | None, typer.Option(help="Folder of the base model, to compare hash and shapes.")
+    ] = None,
+    max_rank: Annotated[int, typer.Option(help="Largest rank that is served.")] = 512,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say whether a server would let the engine see a bundle; exit status 1 if not."""
+    try:
+        admission = Admission(max_rank=max_rank)
+        if base:
+            admission = Admission(weights_sha256(base), linear_shapes(base), max_rank)
+        found = admission.admit(bundle)
+    except (BaseModelError, ValueError, OSError) as error:
+        if as_json:
+            param = error.param if isinstance(error, Refusal) else ""
+            record = {"admitted": False, "code": code_of(error), "param": param}
+            print(json.dumps(record | {"message": str(error)}))
+        raise _failure(error) from error
+    manifest = found.manifest
+    if as_json:
+        print(json.dumps({"admitted": True, "digest": found.digest, "rank": manifest.rank}))
+    else:
+        print(
+            f"admitted: {found.short}, rank {manifest.rank} on {', '.join(manifest.target_modules)}"
+        )
+
+
 def _failure(error: Exception) -> typer.Exit:
-    Console(stderr=True).print(f"sqlwright-adapters: error: {error}", markup=False)
+    text = f"sqlwright-adapters: error: {error}"
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
     return typer.Exit(1)
 
 

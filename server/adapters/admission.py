@@ -7,7 +7,7 @@ with nonsense, for others too. So each file, field and tensor is looked at here 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eval.task.bundle import WEIGHTS, Bundle, Manifest, read_version
+from eval.task.bundle import WEIGHTS, Bundle, Manifest, read_bundle
 from eval.task.dialect import resolve_dialect
 from server.adapters.base_shapes import LinearShapes
 from server.adapters.config import LoraShape, read_config
@@ -29,16 +29,26 @@ class Admission:
     max_rank: int = 512
     modules: frozenset[str] | None = None
 
-    def admit(self, store: Path, short: str) -> Bundle:
-        """Read version `short` of the store, which may take as long as its disk does.
+    def admit_version(self, store: Path, short: str) -> Bundle:
+        """Read version `short` of the store.
+
+        Raises:
+            Refusal, BundleError: as `admit`, or it is not what its name says.
+        """
+        bundle = self.admit(store / short)
+        if bundle.short != short:
+            raise Refusal("tampered", f"its digest is {bundle.short}", short)
+        return bundle
+
+    def admit(self, folder: Path) -> Bundle:
+        """Read the bundle at `folder`, which may take as long as its disk does.
 
         Raises:
             Refusal: it must not be served; the code says why, `param` what is at fault.
             BundleError: its manifest or hashes are wrong.
         """
-        folder = store / short
         check_files(folder)
-        bundle = read_version(store, short)
+        bundle = read_bundle(folder)
         self._check_manifest(bundle.manifest)
         shape = read_config(folder, bundle.manifest)
         path = folder / WEIGHTS

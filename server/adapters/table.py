@@ -132,7 +132,7 @@ class AdapterTable:
         """The version as it is to be served, read and checked."""
         if alias == BASE:
             raise Refusal("illegal_name", "this name is the base model's", alias)
-        bundle = self.admission.admit(self.store, short)
+        bundle = self.admission.admit_version(self.store, short)
         stop = self.token_id(bundle.manifest.stop)
         return Served(name, bundle.digest, bundle.manifest, () if stop is None else (stop,))
 

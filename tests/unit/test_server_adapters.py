@@ -406,3 +406,20 @@ def test_the_command_refuses_in_one_line(tmp_path, alias):
         result = run(*words, "--store", tmp_path / "store")
         assert result.exit_code == 1
         assert result.stderr.startswith("sqlwright-adapters: error: ")
+
+
+def test_the_command_validates_a_bundle(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    short = bundle_digest(bundle)[:12]
+    done = run("validate", bundle)
+    assert (done.exit_code, done.stdout) == (0, f"admitted: {short}, rank 8 on q_proj\n")
+    assert json.loads(run("validate", bundle, "--json").stdout)["admitted"] is True
+    for words in (("--max-rank", 4), ("--base", tmp_path)):
+        done = run("validate", bundle, "--json", *words)
+        assert done.exit_code == 1
+        found = json.loads(done.stdout)
+        assert (found["admitted"], found["message"] in done.stderr) == (False, True)
+    append(WEIGHTS)(tmp_path, "bundle")
+    done = run("validate", bundle)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("sqlwright-adapters: error: tampered: ")

@@ -100,7 +100,7 @@ ADMISSION = Admission(BASE_SHA256, LAYERS, max_rank=16)
 
 def refusal(store: Path, short: str, admission: Admission = ADMISSION) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        admission.admit(store, short)
+        admission.admit_version(store, short)
     assert caught.value.code in CODES
     assert str(caught.value).startswith(f"{caught.value.code}: ")
     assert len(str(caught.value)) < 500
@@ -244,10 +244,10 @@ def test_the_corpus_is_large() -> None:
 
 def test_a_good_version_is_admitted(version: Version) -> None:
     short = version.sign()
-    bundle = ADMISSION.admit(version.folder.parent, short)
+    bundle = ADMISSION.admit_version(version.folder.parent, short)
     assert (bundle.short, bundle.manifest.rank) == (short, RANK)
     unknown_base = Admission()
-    assert unknown_base.admit(version.folder.parent, short) == bundle
+    assert unknown_base.admit_version(version.folder.parent, short) == bundle
 
 
 @pytest.mark.parametrize("name", SPOILT)
@@ -351,6 +351,15 @@ def test_what_is_no_plain_folder_of_files_is_refused_unread(name: str, version: 
     assert (error.code, error.param) == (code, param or short), str(error)
 
 
+def test_a_version_under_another_name_is_refused(version: Version) -> None:
+    short = version.sign()
+    other = "0" * 12
+    version.folder.with_name(short).rename(version.folder.with_name(other))
+    error = refusal(version.folder.parent, other)
+    assert (error.code, error.param) == ("tampered", other)
+    assert ADMISSION.admit(version.folder.with_name(other)).short == short
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_named(version: Version) -> None:
     short = version.sign()
@@ -406,7 +415,7 @@ def test_values_are_looked_at_in_every_dtype(dtype: str, version: Version) -> No
         if code:
             assert refusal(version.folder.parent, short).code == code
         else:
-            assert ADMISSION.admit(version.folder.parent, short).short == short
+            assert ADMISSION.admit_version(version.folder.parent, short).short == short
 
 
 def test_the_layers_of_a_base_are_read_from_its_headers(tmp_path: Path) -> None:
@@ -422,4 +431,4 @@ def test_the_layers_of_a_base_are_read_from_its_headers(tmp_path: Path) -> None:
 
 def test_the_bundled_adapter_is_admitted(tmp_path: Path) -> None:
     bundle = publish(ROOT / "server/bundled/spider", tmp_path / "store", "spider")
-    assert Admission().admit(tmp_path / "store", bundle.short) == bundle
+    assert Admission().admit(bundle.folder) == bundle
