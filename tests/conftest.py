@@ -3,6 +3,7 @@ the application around both, and the one way to assert an error."""
 
 import asyncio
 import json
+import signal
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -29,6 +30,10 @@ from server.generate import Generator
 from server.metrics import Metrics
 from server.settings import Settings
 from server.supervisor import CPU_MODULES
+
+# A shell that runs the tests in the background has them, and so their children, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOOD_SQL = "SELECT name FROM users"
 QUESTION = {"natural_language_query": "Show me all users"}
