@@ -1,11 +1,13 @@
 """The steps of a GPU session: for each the commands that a user would run, in order."""
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.policies import POLICIES
 from eval.task.bundle import BundleError, default_store, read_aliases
 
 ALIAS = "spider"
@@ -134,10 +136,23 @@ def _others(session: Session) -> Iterator[Command]:
         yield _asked(session, alias, session.data, f"dev_{alias}", *FREE, "--figure", figure)
 
 
-def _policies(session: Session) -> Iterator[Command]:
+def _policies(session: Session, *only: str) -> Iterator[Command]:
     words = ["--base-url", session.url, "--concurrency", str(session.concurrency)]
     words += ["--data", session.data, *TIMEOUT, *session.limited]
+    words += [word for name in only for word in ("--policy", name)]
     yield python("benchmarks.policies", *words, "--folder", session.work / "policies")
+
+
+def _databases(session: Session) -> Iterator[Command]:
+    lines = Path(session.data).read_text(encoding="utf-8").splitlines()
+    for name in sorted({json.loads(line)["db_id"] for line in lines}):
+        file = Path(session.data).parent / "databases" / f"{name}.sqlite"
+        words = [f"sqlite:///{file.resolve()}", "--name", name, "--replace"]
+        yield python("server", "add-database", *words)
+
+
+def _execute(session: Session) -> Iterator[Command]:
+    return _policies(session, *POLICIES)
 
 
 def _precision(session: Session) -> Iterator[Command]:
@@ -164,6 +179,8 @@ STEPS: Mapping[str, Step] = {
     "syn": Step("accuracy on Spider-Syn", _syn, is_served=True),
     "others": Step("accuracy of what else was trained", _others, is_served=True),
     "policies": Step("ways to decode, against each other", _policies, is_served=True),
+    "databases": Step("register the databases of the questions", _databases, at_once=True),
+    "execute": Step("the same with execution; after databases", _execute, is_served=True),
     "precision": Step("what NF4 in training costs at serving", _precision),
     "speed": Step("training tokens/s against plain TRL, at an equal loss", _speed),
     "sweep": Step("variants of the recipe (--variant)", _sweep),

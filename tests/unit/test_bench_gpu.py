@@ -74,6 +74,17 @@ def test_every_other_adapter_has_a_score_of_its_own(store: Path, tmp_path: Path)
     assert words[words.index("--figure") + 1] == "spider_dev_ex_again"
 
 
+def test_each_database_of_the_questions_is_registered_before_they_are_run(tmp_path: Path) -> None:
+    data = tmp_path / "dev.jsonl"
+    data.write_text("".join(json.dumps({"db_id": name}) + "\n" for name in ("b", "a", "b")))
+    session = Session(tmp_path, tmp_path, "", data=str(data))
+    files = [f"sqlite:///{tmp_path}/databases/{name}.sqlite" for name in ("a", "b")]
+    assert [words[2] for words in words_of("databases", session)] == files
+    (words,) = words_of("execute", session)
+    assert "auto, execute" in words
+    assert "auto, execute" not in words_of("policies", session)[0]
+
+
 def test_the_variants_of_a_session_are_those_of_the_sweep(tmp_path: Path) -> None:
     session = Session(tmp_path, tmp_path, "", variants=("all", "hints"))
     (words,) = words_of("sweep", session)
