@@ -147,7 +147,7 @@ def _databases(session: Session) -> Iterator[Command]:
     lines = Path(session.data).read_text(encoding="utf-8").splitlines()
     for name in sorted({json.loads(line)["db_id"] for line in lines}):
         file = Path(session.data).parent / "databases" / f"{name}.sqlite"
-        words = [f"sqlite:///{file.resolve()}", "--name", name, "--replace"]
+        words = [f"sqlite:///{file.resolve()}", "--name", name.lower(), "--replace"]
         yield python("server", "add-database", *words)
 
 

@@ -75,7 +75,7 @@ class Asked:
     `model` None means the server's default, `max_tokens` None the route's. `logprobs` asks the
     OpenAI routes for token probabilities, which make a confidence. `prompt_format` is that of
     completions. `by_name` names the database to `/generate-sql`, which must know it, in place of
-    its schema. `extra` is laid over each body last (`extra_body` of OpenAI's client); a null there
+    its schema; in lower case, as registered names are. `extra` is laid over each body last (`extra_body` of OpenAI's client); a null there
     takes a field out.
     """
 
@@ -133,7 +133,7 @@ def read_answer(api: Api, text: str) -> Answer:
 
 def _generate_sql_body(question: Question, asked: Asked) -> Body:
     example = question.example
-    schema = {"database": example.db_id} if asked.by_name else {"ddl": question.ddl}
+    schema = {"database": example.db_id.lower()} if asked.by_name else {"ddl": question.ddl}
     body = {"natural_language_query": example.question, **schema, "dialect": example.dialect}
     return _chosen(body, asked)
 

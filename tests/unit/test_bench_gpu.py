@@ -76,10 +76,11 @@ def test_every_other_adapter_has_a_score_of_its_own(store: Path, tmp_path: Path)
 
 def test_each_database_of_the_questions_is_registered_before_they_are_run(tmp_path: Path) -> None:
     data = tmp_path / "dev.jsonl"
-    data.write_text("".join(json.dumps({"db_id": name}) + "\n" for name in ("b", "a", "b")))
+    data.write_text("".join(json.dumps({"db_id": name}) + "\n" for name in ("b", "A", "b")))
     session = Session(tmp_path, tmp_path, "", data=str(data))
-    files = [f"sqlite:///{tmp_path}/databases/{name}.sqlite" for name in ("a", "b")]
-    assert [words[2] for words in words_of("databases", session)] == files
+    files = [f"sqlite:///{tmp_path}/databases/{name}.sqlite" for name in ("A", "b")]
+    registered = words_of("databases", session)
+    assert [(words[2], words[4]) for words in registered] == list(zip(files, "ab", strict=True))
     (words,) = words_of("execute", session)
     assert "auto, execute" in words
     assert "auto, execute" not in words_of("policies", session)[0]
