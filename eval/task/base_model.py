@@ -32,6 +32,12 @@ SPECIAL_TOKENS = {
     "pad_token": "<|im_end|>",
     "unk_token": "<|endoftext|>",
 }
+BYTE_LEVEL = {
+    "type": "ByteLevel",
+    "add_prefix_space": False,
+    "trim_offsets": True,
+    "use_regex": True,
+}
 # A text with its token ids' hash: training and serving must cut words in the same way.
 PROBE = '-- sqlite\ntable user: id int pk -> a.b\n-- Wie viele\'s "x" cost 1,234.50 €? 日本'
 PROBE_IDS_SHA256 = "bd86b1069369c87d347692007dcf8b81dcf57eb35029b68a8dac2b68083319bf"
@@ -70,7 +76,7 @@ def embedded_base_model(say: Say = lambda _: None) -> Path:
         BaseModelError: no network, no disk, or a file differs from its pinned hash.
     """
     target = cache_folder() / "models" / "SmolLM2-135M-Instruct"
-    if not (target / WEIGHTS).is_file():
+    if not _is_made(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             _make(target, say)
@@ -79,6 +85,15 @@ def embedded_base_model(say: Say = lambda _: None) -> Path:
                 f"can't write the base model to {target.parent}: {error}"
             ) from error
     return target
+
+
+def _is_made(folder: Path) -> bool:
+    """Also False where transformers 5.17 wrote the tokenizer: grammars can't read that one."""
+    try:
+        written = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return (folder / WEIGHTS).is_file() and SPECIAL_TOKENS.items() <= written.items()
 
 
 def _make(target: Path, say: Say) -> None:
@@ -126,7 +141,12 @@ def _dequantise(gguf: Path, made: Path) -> None:
     if not sys.stderr.isatty():
         os.environ["TQDM_DISABLE"] = "1"  # read once, when the bars of transformers are imported
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        GgufConfig,
+        PreTrainedTokenizerFast,
+    )
 
     source: dict[str, Any] = {"gguf_file": gguf.name}
     config = GgufConfig(dequantize=True)
@@ -136,7 +156,8 @@ def _dequantise(gguf: Path, made: Path) -> None:
     if hasattr(model.config, "quantization_config"):  # some versions of transformers leave it
         del model.config.quantization_config
     model.save_pretrained(made)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source, **SPECIAL_TOKENS)
+    read = AutoTokenizer.from_pretrained(gguf.parent, **source).backend_tokenizer
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=of_bytes(read), **SPECIAL_TOKENS)
     found = hashlib.sha256(json.dumps(tokenizer(PROBE)["input_ids"]).encode()).hexdigest()
     if found != PROBE_IDS_SHA256:
         raise BaseModelError(
@@ -144,6 +165,19 @@ def _dequantise(gguf: Path, made: Path) -> None:
             "install the versions of constraints.txt"
         )
     tokenizer.save_pretrained(made)
+
+
+def of_bytes(read: Any) -> Any:
+    """The vocabulary and merges of `read`, a `tokenizers.Tokenizer`, as the byte-level BPE that
+    they are. transformers 5.17 adds what SentencePiece needs: the ids stay the same, but llguidance
+    then takes the mark of a space for a letter, and no grammar fits."""
+    from tokenizers import Tokenizer
+
+    state = json.loads(read.to_str())
+    state["model"] |= {"byte_fallback": False, "fuse_unk": False, "unk_token": None}
+    state["normalizer"] = None
+    state["pre_tokenizer"] = state["decoder"] = BYTE_LEVEL
+    return Tokenizer.from_str(json.dumps(state))
 
 
 def weights_sha256(folder: Path) -> str:
