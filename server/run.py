@@ -32,7 +32,7 @@ from server.generate import FileTokenizer, Generator
 from server.metrics import Metrics
 from server.registry import Registry
 from server.settings import Settings
-from server.supervisor import CPU_MODULES, EngineStartError, Supervisor, has_gpu
+from server.supervisor import MODULES, EngineStartError, Supervisor, has_gpu
 
 log = structlog.get_logger()
 BUNDLED = Path(__file__).parent / "bundled"
@@ -187,7 +187,7 @@ def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Gene
             base_sha256=weights_sha256(local) if local else "",
             shapes=linear_shapes(local) if local else {},
             max_rank=settings.max_lora_rank,
-            modules=None if settings.engine_url or has_gpu() else frozenset(CPU_MODULES),
+            modules=None if settings.engine_url else frozenset(MODULES),
         ),
         token_id=tokenizer.token_id if tokenizer else lambda _: None,
     )

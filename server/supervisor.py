@@ -29,11 +29,12 @@ STABLE_SECONDS = 60.0
 MAX_CRASHES = 5
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 2.0, 30.0
 POLL_SECONDS = 0.5
-# The layers that an adapter may change on the CPU: those of Llama and its like, without the head.
-# vLLM's CPU build takes a LoRA of the head wherever it may stand, and computes it for one token a
-# request: a request for log-probabilities of its prompt then ends the engine if any other is in
-# progress (vllm-project/vllm issues 16668 and 51594; seen with 0.32).
-CPU_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# The layers that an adapter may change: those of Llama and its like, without the head. Unless told,
+# vLLM takes a LoRA of the head wherever it may stand, and computes it for one token a request: a
+# request for log-probabilities of its prompt then ends the engine if any other is in progress
+# (vllm-project/vllm issues 16668 and 51594; seen with 0.32 on a CPU, and with 0.26 on an H200 as an
+# illegal memory access).
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PR_SET_PDEATHSIG = 1
 
 
@@ -76,6 +77,7 @@ def launch(settings: Settings, model: Path | str, socket: Path) -> Launch:
         "--max-loras", str(settings.max_loras),
         "--max-cpu-loras", str(max(settings.max_loras, settings.max_cpu_loras)),
         "--max-lora-rank", str(settings.max_lora_rank),
+        "--lora-target-modules", *MODULES,
         "--shutdown-timeout", str(GRACE_SECONDS),
         # The grammars of constrained decoding are llguidance's.
         "--structured-outputs-config", '{"backend": "guidance"}',
@@ -93,7 +95,7 @@ def launch(settings: Settings, model: Path | str, socket: Path) -> Launch:
     if is_gpu:
         command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
     else:
-        command += ["--dtype", "float32", "--lora-target-modules", *CPU_MODULES]
+        command += ["--dtype", "float32"]
         env |= _cpu_env(settings)
     return Launch(command, env)
 

@@ -29,7 +29,7 @@ from server.errors import BadRequest, EngineFailed, ServerError
 from server.generate import Generator
 from server.metrics import Metrics
 from server.settings import Settings
-from server.supervisor import CPU_MODULES
+from server.supervisor import MODULES
 
 # A shell that runs the tests in the background has them, and so their children, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -302,7 +302,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def table(store: Path, engine: FakeEngine) -> AdapterTable:
-    admission = Admission(BASE_SHA256, max_rank=32, modules=frozenset(CPU_MODULES))
+    admission = Admission(BASE_SHA256, max_rank=32, modules=frozenset(MODULES))
     return AdapterTable(store, engine, Metrics(), admission=admission)
 
 

@@ -75,8 +75,8 @@ class Asked:
     `model` None means the server's default, `max_tokens` None the route's. `logprobs` asks the
     OpenAI routes for token probabilities, which make a confidence. `prompt_format` is that of
     completions. `by_name` names the database to `/generate-sql`, which must know it, in place of
-    its schema; in lower case, as registered names are. `extra` is laid over each body last (`extra_body` of OpenAI's client); a null there
-    takes a field out.
+    its schema; in lower case, as registered names are. `extra` is laid over each body last
+    (`extra_body` of OpenAI's client); a null there takes a field out.
     """
 
     model: str | None = None

@@ -1,11 +1,16 @@
 """Trainer and server see the same tokens: the contract that a tuned model depends on."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+from llguidance import LLMatcher
+from llguidance.hf import from_tokenizer
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from eval.task.base_model import SPECIAL_TOKENS, embedded_base_model
+from eval.task.base_model import BYTE_LEVEL, SPECIAL_TOKENS, embedded_base_model, of_bytes
 from eval.task.bundle import read_bundle
 from eval.task.prompt import PromptFormat
 from eval.task.samples import sample_examples, sample_schema
@@ -37,6 +42,42 @@ def tokenizer():
 def test_the_end_of_a_sequence_is_the_same_whatever_library_made_the_tokenizer(tokenizer) -> None:
     found = {name: getattr(tokenizer, name) for name in SPECIAL_TOKENS}
     assert found == SPECIAL_TOKENS
+
+
+def allowed_after(backend: Any, text: str, grammar: str) -> set[str]:
+    """The tokens that the engine's grammar library allows after the token `text`."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL_TOKENS)
+    size = len(tokenizer)
+    matcher = LLMatcher(
+        from_tokenizer(tokenizer, n_vocab=size), LLMatcher.grammar_from_lark(grammar)
+    )
+    assert matcher.consume_tokens(tokenizer.encode(text, add_special_tokens=False))
+    mask = matcher.compute_bitmask()
+    ids = (i for i in range(size) if mask[i // 8] >> (i % 8) & 1)
+    return {tokenizer.decode([i]) for i in ids}
+
+
+def as_transformers_5_17_reads_it(backend: Any) -> Any:
+    """The same ids, with what SentencePiece's tokenizers need laid over them."""
+    state = json.loads(backend.to_str())
+    state["model"] |= {"byte_fallback": True, "fuse_unk": True, "unk_token": "<|endoftext|>"}
+    marks = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+    decoders = [{"type": "ByteFallback"}, {"type": "Fuse"}, marks, BYTE_LEVEL]
+    state["decoder"] = {"type": "Sequence", "decoders": decoders}
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def test_grammars_read_the_base_models_spaces_whatever_library_made_the_tokenizer(tokenizer):
+    grammar = 'start: "SELECT " ("id" | "name")'
+    meant = {f" {word[:length]}" for word in ("id", "name") for length in range(5)}
+    own = tokenizer.backend_tokenizer
+    other = as_transformers_5_17_reads_it(own)
+    assert other.encode("SELECT name").ids == own.encode("SELECT name").ids
+    assert allowed_after(own, "SELECT", grammar) <= meant
+    assert allowed_after(other, "SELECT", grammar).isdisjoint(meant)  # why `of_bytes` is needed
+    assert allowed_after(of_bytes(other), "SELECT", grammar) == allowed_after(
+        own, "SELECT", grammar
+    )
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -4,6 +4,7 @@ that answers `/health` on the UNIX socket."""
 import asyncio
 import contextlib
 import importlib.util
+import itertools
 import os
 import shutil
 import signal
@@ -115,6 +116,16 @@ def test_the_command_is_vllms_own_server_on_the_socket(monkeypatch, tmp_path, is
     assert "s3cret" not in str(plan)
 
 
+@pytest.mark.parametrize("is_gpu", [True, False])
+def test_no_adapter_may_change_the_head(monkeypatch, tmp_path, is_gpu):
+    monkeypatch.setattr(supervisor, "has_gpu", lambda: is_gpu)
+    command = launch(settings(store=tmp_path), "base", tmp_path / "s").command
+    after = command[command.index("--lora-target-modules") + 1 :]
+    modules = list(itertools.takewhile(lambda word: not word.startswith("--"), after))
+    assert modules == list(supervisor.MODULES)
+    assert "lm_head" not in modules
+
+
 def test_on_a_cpu_every_core_works_in_float32(monkeypatch, tmp_path):
     monkeypatch.setattr(supervisor, "has_gpu", lambda: False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 1})
@@ -122,9 +133,6 @@ def test_on_a_cpu_every_core_works_in_float32(monkeypatch, tmp_path):
     assert option(plan.command, "--dtype") == "float32"
     assert option(plan.command, "--max-num-seqs") == "16"
     assert "--gpu-memory-utilization" not in plan.command
-    modules = plan.command[plan.command.index("--lora-target-modules") + 1 :]
-    assert modules == list(supervisor.CPU_MODULES)
-    assert "lm_head" not in modules
     assert plan.env["VLLM_CPU_OMP_THREADS_BIND"] == "1,3"
     assert plan.env["VLLM_CPU_KVCACHE_SPACE"] == "5"
 
