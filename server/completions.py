@@ -83,6 +83,25 @@ def read_scores(record: Any, token_ids: Sequence[int]) -> tuple[float, ...]:
     return tuple(float(entry[str(token)]["logprob"]) for token, entry in pairs)
 
 
+def read_next_tokens(record: Any, num_prompts: int) -> list[dict[int, float]]:
+    """For each prompt of a body of /v1/completions the log-probabilities of the likeliest next
+    tokens, by id; NaN where the engine gives no number. Raises as above."""
+    choices = sorted(record["choices"], key=lambda choice: int(choice["index"]))
+    if len(choices) != num_prompts:
+        raise ValueError(f"{len(choices)} choices, not {num_prompts}")
+    return [_next_tokens(choice["logprobs"]["top_logprobs"][0]) for choice in choices]
+
+
+def _next_tokens(found: Any) -> dict[int, float]:
+    numbers = {
+        int(name.removeprefix("token_id:")): math.nan if value is None else float(value)
+        for name, value in found.items()
+    }
+    if not numbers:
+        raise ValueError("no log-probabilities")
+    return numbers
+
+
 def _completion(choice: Any, sampling: Sampling) -> Completion:
     """One of /v1/completions' choices."""
     if not isinstance(text := choice["text"], str):

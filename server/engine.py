@@ -17,6 +17,7 @@ from server.completions import (
     Completion,
     Sampling,
     read_completions,
+    read_next_tokens,
     read_replies,
     read_scores,
 )
@@ -34,6 +35,7 @@ RETRIES = 2
 CLOSED = (aiohttp.ServerDisconnectedError, ConnectionResetError, aiohttp.ClientOSError)
 # Both routes then say which tokens they read and wrote.
 WITH_IDS = {"return_token_ids": True}
+NUM_LIKELIEST = 20  # the most that vLLM gives unless told otherwise
 # vLLM's ways to say that a prompt is too long.
 TOO_LONG = ("context length", "maximum model length")
 
@@ -66,6 +68,8 @@ class Engine(Protocol):
     async def score(
         self, model: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
     ) -> tuple[float, ...]: ...
+
+    async def next_tokens(self, model: str, prompts: Sequence[str]) -> list[dict[int, float]]: ...
 
     def forward(self, path: str, body: dict[str, Any]) -> Any:
         """An async context manager of the engine's `Reply` to `body` posted to `path`."""
@@ -138,6 +142,15 @@ class VllmEngine:
         record = await self._record("/v1/completions", body | {"prompt_logprobs": 0})
         with _readable():
             return read_scores(record, token_ids)
+
+    async def next_tokens(self, model: str, prompts: Sequence[str]) -> list[dict[int, float]]:
+        """For each prompt the `NUM_LIKELIEST` likeliest next tokens' ids with their natural
+        log-probabilities; NaN where the model gives no number."""
+        body = {"model": model, "prompt": list(prompts), "max_tokens": 1, "temperature": 0}
+        likeliest = {"logprobs": NUM_LIKELIEST, "return_tokens_as_token_ids": True}
+        record = await self._record("/v1/completions", body | likeliest)
+        with _readable():
+            return read_next_tokens(record, len(prompts))
 
     async def _record(self, path: str, body: dict[str, Any]) -> Any:
         async with self._post(path, body) as response:

@@ -190,6 +190,7 @@ def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Gene
             modules=None if settings.engine_url else frozenset(MODULES),
         ),
         token_id=tokenizer.token_id if tokenizer else lambda _: None,
+        seconds=settings.adapter_seconds,
     )
     return Generator(
         engine=engine,

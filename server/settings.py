@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     kv_cache_gib: int = Field(2, ge=1, description="memory for the KV cache on a CPU, GiB")
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1, description="share of a GPU's memory")
     request_seconds: float = Field(120.0, gt=0, description="deadline of one request to the engine")
+    adapter_seconds: float = Field(
+        60.0, gt=0, description="deadline of reading one adapter version, or the aliases"
+    )
     start_seconds: float = Field(900.0, gt=0, description="deadline of the engine's start")
     rescan_seconds: float = Field(
         5.0, gt=0, description="time between two scans of the store and of the databases"

@@ -92,6 +92,7 @@ class FakeEngine:
         self.chunks: list[bytes | Exception] = [b'{"object":"text_completion"}']
         self.content_type = "application/json"
         self.forwards_open = 0
+        self.likeliest: dict[str, list[dict[int, float]]] = {}
 
     def enqueue(
         self,
@@ -160,6 +161,11 @@ class FakeEngine:
         if not self.can_score:
             raise EngineFailed("no score")
         return tuple(-0.6 for _ in token_ids)
+
+    async def next_tokens(self, model: str, prompts: Sequence[str]) -> list[dict[int, float]]:
+        """What `likeliest` has for the model's alias."""
+        await self._meet(Ask("next_tokens", model, prompts[0], {"max_tokens": 1}))
+        return self.likeliest[model.split("@")[0]]
 
     @asynccontextmanager
     async def forward(self, path: str, body: dict[str, Any]) -> AsyncIterator[Reply]:

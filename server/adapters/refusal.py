@@ -33,6 +33,9 @@ CODES: Final = (
     "not_finite",
     "out_of_range",
     "no_effect",
+    "bad_fingerprint",
+    "drift",  # the engine makes something else of it than its trainer did
+    "timeout",  # its disk did not answer in time
     "engine",  # the engine did not load it
     "other",
 )

@@ -1,12 +1,14 @@
 """Which adapter version answers to which name: follows the store, proves a version, then flips.
 
-A new version is read, checked and warmed with a one-token request before any client sees it; the
-alias then changes in one assignment. Whatever is wrong with it, the old version goes on serving.
+A new version is read, checked, warmed and asked what its trainer asked it before any client sees
+it; the alias then changes in one assignment. Whatever is wrong with it, the old version goes on
+serving, and the new one is not tried again until its files change.
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import structlog
@@ -17,11 +19,14 @@ from eval.task.bundle import (
     ALIASES,
     BASE,
     VERSION_NAME,
+    Alias,
     BundleError,
     Manifest,
     read_aliases,
 )
 from server.adapters.admission import Admission
+from server.adapters.deadline import Deadline
+from server.adapters.proof import Proof, prove, read_probes
 from server.adapters.refusal import Refusal, code_of
 from server.engine import Engine
 from server.errors import AdapterNotFound, NotReady, ServerError, Unprocessable
@@ -29,19 +34,25 @@ from server.metrics import Metrics
 
 log = structlog.get_logger()
 
+# Name, size and time of each file of a version.
+Stamp = tuple[tuple[str, int, int], ...]
+MAX_FILES = 100
+
 
 @dataclass(frozen=True)
 class Served:
     """A version that the engine has answered for; `manifest` is None for the base model.
 
     `stop_token_ids` are those that the adapter was trained to end with: its manifest says which,
-    since the served tokenizer may call another one the end of a sequence.
+    since the served tokenizer may call another one the end of a sequence. `proof` is None where the
+    bundle has no fingerprint.
     """
 
     name: str
     digest: str
     manifest: Manifest | None
     stop_token_ids: tuple[int, ...] = ()
+    proof: Proof | None = None
 
 
 class AdapterTable:
@@ -56,15 +67,18 @@ class AdapterTable:
         *,
         admission: Admission | None = None,
         token_id: Callable[[str], int | None] = lambda _: None,
+        seconds: float = 60.0,
     ) -> None:
         self.store = store
         self.engine = engine
         self.metrics = metrics
         self.admission = admission or Admission()
         self.token_id = token_id
+        self._disk = Deadline(seconds)
         self.active: dict[str, Served] = {}
         self.versions: dict[str, Served] = {BASE: Served(BASE, "", None)}
         self._refused: dict[str, str] = {}
+        self._quarantine: dict[str, Stamp] = {}
         self._turn = asyncio.Lock()
 
     def find(self, name: str) -> Served:
@@ -92,9 +106,7 @@ class AdapterTable:
 
     async def _follow(self) -> None:
         try:
-            aliases = await asyncio.to_thread(read_aliases, self.store)
-            if self.active and not (self.store / ALIASES).exists():
-                raise BundleError(f"{ALIASES} is gone: is the store still mounted?")
+            aliases = await self._disk.run(self._read_aliases)
         except (BundleError, OSError) as error:
             self._refuse(ALIASES, ALIASES, error)
             return
@@ -108,12 +120,21 @@ class AdapterTable:
             del self.active[alias]
         self.metrics.adapters.set(len(self.active))
 
+    def _read_aliases(self) -> dict[str, Alias]:
+        aliases = read_aliases(self.store)
+        if self.active and not (self.store / ALIASES).exists():
+            raise BundleError(f"{ALIASES} is gone: is the store still mounted?")
+        return aliases
+
     async def _adopt(self, alias: str, short: str) -> None:
         """Serve version `short` as `alias`, or say once why not."""
         name = f"{alias}@{short}"
+        stamp: Stamp = ()
         try:
-            served = await asyncio.to_thread(self._read, name, alias, short)
-            await self.engine.complete(name, "SELECT", max_tokens=1)
+            stamp = await self._disk.run(_stamp, self.store / short)
+            if stamp and self._quarantine.get(name) == stamp:
+                return
+            served = await self._prove(await self._disk.run(self._read, name, alias, short))
         except NotReady:
             return  # the engine is down; its restart calls again
         except ServerError as error:
@@ -121,12 +142,29 @@ class AdapterTable:
             return
         except Exception as error:  # a manifest may hold anything, and must not end the watch
             self._refuse(alias, short, error)
+            self._quarantine[name] = stamp
             return
         self._refused.pop(alias, None)
+        self._quarantine.pop(name, None)
         self.versions[name] = served
         self.active[alias] = served
         self.metrics.adapter_loads.labels("served").inc()
-        log.info("adapter_served", alias=alias, model=name)
+        distance = round(served.proof.distance, 4) if served.proof else None
+        log.info("adapter_served", alias=alias, model=name, fingerprint_distance=distance)
+
+    async def _prove(self, served: Served) -> Served:
+        """`served` with its proof; where it has no fingerprint it is only warmed.
+
+        Raises:
+            Refusal: the engine makes of it something else than its trainer did.
+            ServerError: the engine can't be asked.
+        """
+        folder = self.store / served.digest[:12]
+        probes = await self._disk.run(read_probes, folder, served.digest)
+        if not probes:
+            await self.engine.complete(served.name, "SELECT", max_tokens=1)
+            return served
+        return replace(served, proof=await prove(self.engine, served.name, probes))
 
     def _read(self, name: str, alias: str, short: str) -> Served:
         """The version as it is to be served, read and checked."""
@@ -170,3 +208,14 @@ class AdapterTable:
         )
         async for _ in changes:
             await self.refresh()
+
+
+def _stamp(folder: Path) -> Stamp:
+    """Changes with the files of `folder`; empty where it can't be read, or holds far too many."""
+    try:
+        paths = list(islice(folder.rglob("*"), MAX_FILES))
+        found = [(path, path.lstat()) for path in sorted(paths)]
+    except OSError:
+        return ()
+    stamps = tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in found)
+    return stamps if len(stamps) < MAX_FILES else ()
