@@ -156,8 +156,12 @@ def _dequantise(gguf: Path, made: Path) -> None:
     if hasattr(model.config, "quantization_config"):  # some versions of transformers leave it
         del model.config.quantization_config
     model.save_pretrained(made)
-    read = AutoTokenizer.from_pretrained(gguf.parent, **source).backend_tokenizer
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=of_bytes(read), **SPECIAL_TOKENS)
+    read = AutoTokenizer.from_pretrained(gguf.parent, **source)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=of_bytes(read.backend_tokenizer),
+        chat_template=read.chat_template,
+        **SPECIAL_TOKENS,
+    )
     found = hashlib.sha256(json.dumps(tokenizer(PROBE)["input_ids"]).encode()).hexdigest()
     if found != PROBE_IDS_SHA256:
         raise BaseModelError(

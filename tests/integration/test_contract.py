@@ -80,6 +80,11 @@ def test_grammars_read_the_base_models_spaces_whatever_library_made_the_tokenize
     )
 
 
+def test_the_base_model_keeps_its_chat_template(tokenizer) -> None:
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+    assert text.endswith("<|im_start|>user\nHi<|im_end|>\n")
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_loss_is_on_completion_and_end_only_and_prompts_have_equal_ids(tokenizer, name) -> None:
     prompt_format = FORMATS[name]

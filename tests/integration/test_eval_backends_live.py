@@ -11,6 +11,7 @@ from eval.ask.client import ask_all
 from eval.ask.connection import Server, ServerError
 from eval.ask.models import resolve_model
 from eval.dataset import open_dataset
+from eval.task.bundle import read_version
 from tests.integration.live import Live
 
 
@@ -32,7 +33,9 @@ def generated(live: Live) -> dict[str, Answer]:
 
 @pytest.fixture(scope="module")
 def completed(live: Live) -> dict[str, Answer]:
-    return ask(live, "completions", Asked("spider", max_tokens=64, logprobs=True))
+    version = read_version(live.store, live.active("spider").split("@")[1])
+    prompt = version.manifest.prompt_format
+    return ask(live, "completions", Asked("spider", 64, logprobs=True, prompt_format=prompt))
 
 
 def test_generate_sql_answers_with_version_and_confidence(
