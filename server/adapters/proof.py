@@ -19,8 +19,10 @@ from server.engine import Engine
 FILE = "evidence/fingerprint.json"
 MAX_BYTES = 1 << 20
 MAX_PROBES = 64
-# Nats, on average over all tokens of all probes.
+# Nats, on average over all tokens of all probes. Below NOISE an adapter is what was trained,
+# however little that was.
 MAX_DISTANCE = 1.0
+NOISE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ async def prove(engine: Engine, name: str, probes: Sequence[Probe]) -> Proof:
     proof = compared(probes, found)
     if not math.isfinite(proof.distance):
         raise Refusal("not_finite", "the engine gives log-probabilities that are no numbers")
-    if proof.distance_to_base < proof.distance:
+    if proof.distance_to_base < proof.distance > NOISE:
         raise Refusal("no_effect", f"the engine answers as the base does ({_said(proof)})")
     if proof.distance > MAX_DISTANCE:
         raise Refusal("drift", f"the engine answers otherwise than its trainer ({_said(proof)})")

@@ -1,6 +1,8 @@
 """The thin line on real parts: data → QLoRA → hot-loaded in vLLM → checked SQL → scraped."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,8 +11,18 @@ from typing import Any
 
 import openai
 import pytest
+from safetensors.torch import load_file, save_file
 
-from eval.task.bundle import Alias, read_aliases, read_version, write_aliases
+from eval.task.bundle import (
+    WEIGHTS,
+    Alias,
+    publish,
+    read_aliases,
+    read_bundle,
+    read_version,
+    write_aliases,
+    write_manifest,
+)
 from tests.integration.live import QUESTION, Live, need, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +88,10 @@ def test_a_prompt_over_the_context_is_a_clear_400(live: Live) -> None:
     assert body["error"]["hint"]
 
 
+def refusals_of(live: Live, version: str) -> list[dict[str, Any]]:
+    return [line for line in live.log_lines("adapter_refused") if line["version"] == version]
+
+
 def test_a_half_written_bundle_is_ignored_with_one_line_and_the_old_one_serves(live: Live) -> None:
     before = live.ask()["model"]
     good = read_aliases(live.store)
@@ -83,12 +99,43 @@ def test_a_half_written_bundle_is_ignored_with_one_line_and_the_old_one_serves(l
     half.mkdir()
     (half / "adapter_config.json").write_text("{}")
     write_aliases(live.store, {**good, "spider": Alias("0123456789ab", good["spider"].active)})
-    wait_for(lambda: live.log_lines("adapter_refused"), 30)
+    wait_for(lambda: refusals_of(live, half.name), 30)
     assert live.ask()["model"] == before
     write_aliases(live.store, good)
-    (refused,) = live.log_lines("adapter_refused")
+    (refused,) = refusals_of(live, half.name)
     assert "incomplete" in refused["reason"]
     assert refused["still_serving"] == before
+
+
+def louder(folder: Path, times: float) -> None:
+    """Multiply the effect of the adapter in `folder`, and have manifest and fingerprint follow."""
+    manifest, path = read_bundle(folder).manifest, folder / WEIGHTS
+    tensors = load_file(path)
+    made = {name: t * times if ".lora_B." in name else t for name, t in tensors.items()}
+    save_file(made, path, metadata={"format": "pt"})
+    write_manifest(folder, manifest)
+    fingerprint = folder / "evidence/fingerprint.json"
+    record = json.loads(fingerprint.read_text()) | {"digest": read_bundle(folder).digest}
+    fingerprint.write_text(json.dumps(record))
+
+
+def test_an_adapter_that_does_something_else_than_was_trained_is_not_served(
+    live: Live, tmp_path: Path
+) -> None:
+    served = {line["model"]: line for line in live.log_lines("adapter_served")}
+    assert served[live.active("spider")]["fingerprint_distance"] < 0.3
+    staged = shutil.copytree(
+        read_version(live.store, live.active("spider")[-12:]).folder, tmp_path / "b"
+    )
+    louder(staged, 3)
+    good = read_aliases(live.store)
+    loud = publish(staged, live.store, "loud")
+    wait_for(lambda: refusals_of(live, loud.short), 120)
+    (refused,) = refusals_of(live, loud.short)
+    assert (refused["alias"], refused["code"]) == ("loud", "drift")
+    write_aliases(live.store, good)
+    status, answer = live.post("/generate-sql", QUESTION | {"model": "loud"})
+    assert (status, answer["error"]["code"]) == (404, "adapter_not_found")
 
 
 SMALL_STEPS = ("batch_tokens=1024", "device_tokens=1024", "max_examples=20")
