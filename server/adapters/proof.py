@@ -8,6 +8,8 @@ else than was trained (another base precision, a prompt that tokenises otherwise
 
 import json
 import math
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +54,12 @@ def read_probes(folder: Path, digest: str) -> tuple[Probe, ...]:
         OSError: it can't be read.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return ()
-    if path.stat().st_size > MAX_BYTES:
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise _bad("it is no regular file")
+    if found.st_size > MAX_BYTES:
         raise _bad(f"over {MAX_BYTES} bytes")
     try:
         record = json.loads(path.read_bytes())

@@ -142,7 +142,8 @@ class AdapterTable:
             return
         except Exception as error:  # a manifest may hold anything, and must not end the watch
             self._refuse(alias, short, error)
-            self._quarantine[name] = stamp
+            if code_of(error) != "timeout":  # that says nothing of the files
+                self._quarantine[name] = stamp
             return
         self._refused.pop(alias, None)
         self._quarantine.pop(name, None)

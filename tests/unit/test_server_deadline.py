@@ -116,6 +116,9 @@ async def test_an_adapter_that_hangs_does_not_hold_up_the_others(
         await impatient.refresh()
     assert [log["code"] for log in logs if log["event"] == "adapter_refused"] == ["timeout"]
     assert impatient.find("spider")
+    gate.set()
+    await impatient.refresh()
+    assert impatient.find("hanging")
 
 
 async def test_a_pipe_in_place_of_a_file_is_refused_at_once(impatient, store):

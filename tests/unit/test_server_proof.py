@@ -1,6 +1,8 @@
 """An adapter is served only if the engine makes of it what its trainer saw it do."""
 
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,14 @@ def test_damaged_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence/fingerprint.json").write_text(text)
     with pytest.raises(Refusal, match="bad_fingerprint"):
+        read_probes(tmp_path, "0" * 64)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_opened(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    (tmp_path / "evidence").mkdir()
+    make(tmp_path / "evidence/fingerprint.json")
+    with pytest.raises(Refusal, match="no regular file"):
         read_probes(tmp_path, "0" * 64)
 
 
