@@ -127,6 +127,7 @@ def main(
             typer.echo(
                 f"gpu: [{time.time() - session.began:.0f} s] {name}: {results[name]}", err=True
             )
+            server.keep_log()
             pack(session)
     finally:
         server.stop()

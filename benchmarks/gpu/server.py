@@ -7,8 +7,10 @@ import urllib.request
 from pathlib import Path
 
 from benchmarks.gpu.steps import Session, StepError, python
+from eval.task.base_model import cache_folder
 
 START_SECONDS = 400.0
+KEPT_BYTES = 500_000
 
 
 class Server:
@@ -49,6 +51,13 @@ class Server:
             except OSError:
                 time.sleep(0.5)
         return False
+
+    def keep_log(self) -> None:
+        """Put the end of the engine's own log beside the server's: it says why an engine died."""
+        for path in (cache_folder() / "run").glob("*.log"):
+            with path.open("rb") as log:
+                log.seek(max(0, path.stat().st_size - KEPT_BYTES))
+                (self.session.work / path.name).write_bytes(log.read())
 
     def stop(self) -> None:
         if self.process:

@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu.server import Server
+from benchmarks.gpu.server import KEPT_BYTES, Server
 from benchmarks.gpu.steps import STEPS, Session, Step, StepError
 from eval.task.bundle import Alias, write_aliases
 from trainer.recipe import load_recipe
@@ -191,6 +191,18 @@ def test_a_server_that_dies_says_its_last_words(
     with pytest.raises(StepError, match="no room"):
         server.start()
     assert server.process is None
+
+
+def test_the_end_of_the_engines_own_log_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQLWRIGHT_CACHE", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/engine-7.log").write_bytes(b"x" * KEPT_BYTES + b"last words")
+    Server(session_in(tmp_path)).keep_log()
+    kept = (tmp_path / "engine-7.log").read_bytes()
+    assert len(kept) == KEPT_BYTES
+    assert kept.endswith(b"xlast words")
 
 
 SLEEPING = """
