@@ -22,6 +22,7 @@ from eval.task.base_model import BaseModelError, resolve_base_model, weights_sha
 from eval.task.bundle import publish, read_aliases
 from server.adapters.admission import Admission
 from server.adapters.base_shapes import linear_shapes
+from server.adapters.copies import Copies
 from server.adapters.table import AdapterTable
 from server.advice import Adviser
 from server.app import create_app
@@ -145,7 +146,10 @@ async def serve(settings: Settings) -> None:
             generator = await asyncio.to_thread(_generator, settings, engine, base)
             if supervisor:
                 generator.metrics.follow_restarts(lambda: supervisor.restarts)
-            await _serve_http(settings, generator, supervisor, listener, progress)
+            try:
+                await _serve_http(settings, generator, supervisor, listener, progress)
+            finally:
+                Copies(settings.versions_folder).remove()
 
 
 @contextlib.asynccontextmanager
@@ -191,6 +195,7 @@ def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Gene
         ),
         token_id=tokenizer.token_id if tokenizer else lambda _: None,
         seconds=settings.adapter_seconds,
+        copies=None if settings.engine_url else Copies(settings.versions_folder),
     )
     return Generator(
         engine=engine,

@@ -137,6 +137,11 @@ class Settings(BaseSettings):
         """Where the engine's socket and log stand."""
         return cache_folder() / "run"
 
+    @property
+    def versions_folder(self) -> Path:
+        """Where this process keeps the adapter versions that its engine may read."""
+        return self.run_folder / f"versions-{os.getpid()}"
+
 
 def unknown_variables() -> list[str]:
     """Environment variables with our prefix that no part reads: a misspelt setting."""

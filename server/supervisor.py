@@ -88,7 +88,7 @@ def launch(settings: Settings, model: Path | str, socket: Path) -> Launch:
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_PLUGINS": "sqlwright",
         "VLLM_NO_USAGE_STATS": "1",
-        "SQLWRIGHT_STORE": str(settings.store.absolute()),
+        "SQLWRIGHT_STORE": str(settings.versions_folder.absolute()),
     }
     if Path(str(model)).is_dir():
         env["HF_HUB_OFFLINE"] = "1"

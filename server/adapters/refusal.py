@@ -35,6 +35,7 @@ CODES: Final = (
     "no_effect",
     "bad_fingerprint",
     "drift",  # the engine makes something else of it than its trainer did
+    "no_space",
     "timeout",  # its disk did not answer in time
     "engine",  # the engine did not load it
     "other",

@@ -25,6 +25,7 @@ from eval.task.bundle import (
     read_aliases,
 )
 from server.adapters.admission import Admission
+from server.adapters.copies import Copies
 from server.adapters.deadline import Deadline
 from server.adapters.proof import Proof, prove, read_probes
 from server.adapters.refusal import Refusal, code_of
@@ -57,7 +58,7 @@ class Served:
 
 class AdapterTable:
     """The served versions by alias and by full name; the store at `store` is the truth, and
-    `admission` decides what of it the engine may see."""
+    `admission` decides what of it the engine may see: in `copies`, where the engine is ours."""
 
     def __init__(
         self,
@@ -68,12 +69,14 @@ class AdapterTable:
         admission: Admission | None = None,
         token_id: Callable[[str], int | None] = lambda _: None,
         seconds: float = 60.0,
+        copies: Copies | None = None,
     ) -> None:
         self.store = store
         self.engine = engine
         self.metrics = metrics
         self.admission = admission or Admission()
         self.token_id = token_id
+        self.copies = copies
         self._disk = Deadline(seconds)
         self.active: dict[str, Served] = {}
         self.versions: dict[str, Served] = {BASE: Served(BASE, "", None)}
@@ -171,7 +174,10 @@ class AdapterTable:
         """The version as it is to be served, read and checked."""
         if alias == BASE:
             raise Refusal("illegal_name", "this name is the base model's", alias)
-        bundle = self.admission.admit_version(self.store, short)
+        if self.copies:
+            bundle = self.copies.take(self.store, short, self.admission)
+        else:
+            bundle = self.admission.admit_version(self.store, short)
         stop = self.token_id(bundle.manifest.stop)
         return Served(name, bundle.digest, bundle.manifest, () if stop is None else (stop,))
 

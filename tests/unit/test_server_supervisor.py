@@ -109,7 +109,7 @@ def test_the_command_is_vllms_own_server_on_the_socket(monkeypatch, tmp_path, is
     assert {name: option(plan.command, name) for name in expected} == expected
     assert "--enable-lora" in plan.command
     assert "--port" not in plan.command
-    assert plan.env["SQLWRIGHT_STORE"] == str(tmp_path / "store")
+    assert plan.env["SQLWRIGHT_STORE"] == str(chosen.versions_folder)
     assert plan.env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
     assert plan.env["VLLM_PLUGINS"] == "sqlwright"
     assert plan.env["PATH"] == os.environ["PATH"]
