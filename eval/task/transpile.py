@@ -38,7 +38,7 @@ COUNT_BACK = frozenset(
     """.split()
 )
 # What expressions put in the place of aliases may add up to.
-MAX_EXPANDED = 4_000
+MAX_EXPANDED = 1_000
 IGNORE_NULLS = frozenset({*POSTGRES, "redshift", "tsql"})
 
 

@@ -39,3 +39,12 @@ def test_what_is_regenerated_passes_in_its_own_dialect(case: Case, schema: Schem
     check = check_sql(case.gives or "", schema, case.write or "")
     assert check.violations == ()
     assert check.tables == check_sql(case.sql, schema, case.dialect).tables
+
+
+@pytest.mark.parametrize(("num_doublings", "codes"), [(5, []), (8, ["not_transpilable"])])
+def test_aliases_that_stand_for_ever_more_are_not_written_out(schema, num_doublings, codes):
+    doubled = (f"x{i} || x{i} AS x{i + 1}" for i in range(num_doublings))
+    sql = f"SELECT name AS x0, {', '.join(doubled)} FROM singer"
+    assert check_sql(sql, schema, "clickhouse").valid
+    found = check_sql(sql, schema, "clickhouse", "sqlite")
+    assert [violation.code for violation in found.violations] == codes
