@@ -25,6 +25,8 @@ MAX_PROBES = 64
 # however little that was.
 MAX_DISTANCE = 1.0
 NOISE = 0.05
+AS_BASE = 0.25
+MAX_MOVED = 0.25  # share of probability, on average over all probes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,13 @@ class Probe:
 @dataclass(frozen=True, slots=True)
 class Proof:
     """How far the engine's log-probabilities lie from the tuned and from the base model's: mean
-    absolute difference in nats over all tokens of all probes."""
+    absolute difference in nats over all tokens of all probes. `moved` is the share of probability
+    that lies elsewhere than with the tuned model: nats say little of a model that is unsure of
+    everything, since its unlikely tokens are not known."""
 
     distance: float
     distance_to_base: float
+    moved: float
 
 
 def read_probes(folder: Path, digest: str) -> tuple[Probe, ...]:
@@ -101,9 +106,9 @@ async def prove(engine: Engine, name: str, probes: Sequence[Probe]) -> Proof:
     proof = compared(probes, found)
     if not math.isfinite(proof.distance):
         raise Refusal("not_finite", "the engine gives log-probabilities that are no numbers")
-    if proof.distance_to_base < proof.distance > NOISE:
+    if proof.distance_to_base <= AS_BASE and proof.distance_to_base < proof.distance > NOISE:
         raise Refusal("no_effect", f"the engine answers as the base does ({_said(proof)})")
-    if proof.distance > MAX_DISTANCE:
+    if proof.distance > MAX_DISTANCE or proof.moved > MAX_MOVED:
         raise Refusal("drift", f"the engine answers otherwise than its trainer ({_said(proof)})")
     return proof
 
@@ -111,7 +116,8 @@ async def prove(engine: Engine, name: str, probes: Sequence[Probe]) -> Proof:
 def _said(proof: Proof) -> str:
     return (
         f"{proof.distance:.2f} nats from the tuned model, {proof.distance_to_base:.2f} from the "
-        f"base, at most {MAX_DISTANCE:g} from the tuned"
+        f"base, at most {MAX_DISTANCE:g} from the tuned; {proof.moved:.0%} of the probability "
+        f"moved, at most {MAX_MOVED:.0%}"
     )
 
 
@@ -121,7 +127,18 @@ def compared(probes: Sequence[Probe], found: Sequence[Mapping[int, float]]) -> P
     return Proof(
         _mean([d for probe, seen in pairs for d in _apart(probe.tokens, probe.tuned, seen)]),
         _mean([d for probe, seen in pairs for d in _apart(probe.tokens, probe.base, seen)]),
+        _mean([_moved(probe, seen) for probe, seen in pairs]),
     )
+
+
+def _moved(probe: Probe, seen: Mapping[int, float]) -> float:
+    """Total variation between the tuned model's next token and the engine's, among the probe's
+    tokens and all others together."""
+    expected = [math.exp(logprob) for logprob in probe.tuned]
+    found = [math.exp(seen.get(token, -math.inf)) for token in probe.tokens]
+    others = abs(math.fsum(expected) - math.fsum(found))
+    apart = math.fsum(abs(a - b) for a, b in zip(expected, found, strict=True))
+    return (apart + others) / 2
 
 
 def _mean(values: Sequence[float]) -> float:

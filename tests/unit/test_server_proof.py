@@ -61,6 +61,8 @@ async def test_an_adapter_that_does_what_its_trainer_saw_is_served(table, engine
     [
         (BASE, "no_effect", "as the base does"),
         ({1: -0.1, 2: -8.0, 3: -9.0}, "drift", "2.00 nats from the tuned"),
+        ({1: -0.9, 2: -4.0, 3: -6.0}, "drift", "50% of the probability moved"),
+        ({3: -4.0, 4: -4.0, 5: -4.1}, "drift", "92% of the probability moved"),
         (TUNED | {1: math.nan}, "not_finite", "no numbers"),
     ],
 )
@@ -155,6 +157,13 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path, make: Callable[[Path], No
 
 def test_without_a_fingerprint_there_is_nothing_to_ask(tmp_path: Path) -> None:
     assert read_probes(tmp_path, "0" * 64) == ()
+
+
+def test_what_moved_is_the_total_variation() -> None:
+    probe = Probe("q", (1, 2), (math.log(0.75), math.log(0.25)), (-5.0, -5.0))
+    found = {1: math.log(0.25), 2: math.log(0.25), 3: math.log(0.5)}
+    assert compared([probe], [found]).moved == pytest.approx(0.5)
+    assert compared([probe], [{3: -0.1}]).moved == pytest.approx(1.0)
 
 
 def test_a_token_beyond_the_likeliest_counts_as_the_least_of_them() -> None:
