@@ -14,24 +14,26 @@ from eval.task.base_model import resolve_base_model
 from eval.task.bundle import put_evidence, read_bundle
 from eval.task.prompt import PromptFormat
 from eval.task.samples import sample_examples, sample_schema
+from eval.task.sql import check_sql
+from eval.task.tables import Schema
 
 TOP_K = 5
 
 
 def probe_prompts(prompt_format: PromptFormat) -> list[str]:
-    """For each sample database its first test question: as it is, with the gold query's first word
-    begun, and with half of it. At the start every tuned model is as good as sure of SELECT, and its
-    log-probabilities there say little of the rest."""
-    first = {e.db_id: e for e in reversed(sample_examples("test"))}
-    return [
-        prompt_format.render(sample_schema(e.db_id), e.question, e.dialect) + begun
-        for _, e in sorted(first.items())
-        for begun in _beginnings(e.sql.split(" "))
-    ]
-
-
-def _beginnings(words: list[str]) -> list[str]:
-    return ["", words[0], " ".join(words[: len(words) // 2])]
+    """For each sample database its first test question of one table, with that table alone: a
+    server on a CPU reads them all before it serves. Each as it is, and with half of the gold query:
+    at the start every tuned model is as good as sure of SELECT, which says little of the rest."""
+    first: dict[str, list[str]] = {}
+    for example in sample_examples("test"):
+        schema = sample_schema(example.db_id)
+        names = check_sql(example.sql, schema, example.dialect).tables
+        if example.db_id not in first and len(names) == 1:
+            alone = Schema(tuple(t for t in schema.tables if t.name in names))
+            prompt = prompt_format.render(alone, example.question, example.dialect)
+            words = example.sql.split(" ")
+            first[example.db_id] = [prompt, prompt + " ".join(words[: len(words) // 2])]
+    return [prompt for _, prompts in sorted(first.items()) for prompt in prompts]
 
 
 def write_fingerprint(folder: Path, base: Path | str) -> dict[str, Any]:

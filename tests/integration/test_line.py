@@ -130,7 +130,7 @@ def test_an_adapter_that_does_something_else_than_was_trained_is_not_served(
     louder(staged, 3)
     good = read_aliases(live.store)
     loud = publish(staged, live.store, "loud")
-    wait_for(lambda: refusals_of(live, loud.short), 120)
+    wait_for(lambda: refusals_of(live, loud.short), 300)
     (refused,) = refusals_of(live, loud.short)
     assert (refused["alias"], refused["code"]) == ("loud", "drift")
     write_aliases(live.store, good)
