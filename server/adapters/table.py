@@ -81,7 +81,7 @@ class AdapterTable:
         self.active: dict[str, Served] = {}
         self.versions: dict[str, Served] = {BASE: Served(BASE, "", None)}
         self._refused: dict[str, str] = {}
-        self._quarantine: dict[str, Stamp] = {}
+        self._quarantine: dict[str, tuple[Stamp, Exception]] = {}
         self._turn = asyncio.Lock()
 
     def find(self, name: str) -> Served:
@@ -135,7 +135,9 @@ class AdapterTable:
         stamp: Stamp = ()
         try:
             stamp = await self._disk.run(_stamp, self.store / short)
-            if stamp and self._quarantine.get(name) == stamp:
+            held, reason = self._quarantine.get(name, ((), None))
+            if reason and held == stamp:
+                self._refuse(alias, short, reason)
                 return
             served = await self._prove(await self._disk.run(self._read, name, alias, short))
         except NotReady:
@@ -145,8 +147,8 @@ class AdapterTable:
             return
         except Exception as error:  # a manifest may hold anything, and must not end the watch
             self._refuse(alias, short, error)
-            if code_of(error) != "timeout":  # that says nothing of the files
-                self._quarantine[name] = stamp
+            if stamp and code_of(error) != "timeout":  # that says nothing of the files
+                self._quarantine[name] = stamp, error
             return
         self._refused.pop(alias, None)
         self._quarantine.pop(name, None)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from eval.task.bundle import put_evidence, read_aliases, read_bundle
+from eval.task.bundle import Alias, put_evidence, read_aliases, read_bundle, write_aliases
 from server.adapters.proof import MAX_BYTES, MAX_PROBES, Probe, compared, read_probes
 from server.adapters.refusal import Refusal
 from server.adapters.table import AdapterTable
@@ -90,6 +90,21 @@ async def test_a_refused_version_is_not_asked_again_until_its_files_change(
     with_fingerprint(store, short, made="anew")
     await table.refresh()
     assert table.find("spider").proof.distance == 0
+
+
+async def test_a_quarantined_version_that_is_pointed_at_again_is_said_again(
+    table, engine, store, short
+):
+    with_fingerprint(store, short)
+    engine.likeliest["spider"] = [BASE] * 2
+    await refused(table)
+    publish_new(store, tag="two")
+    await table.refresh()
+    write_aliases(store, {"spider": Alias(short)})
+    with capture_logs() as logs:
+        await table.refresh()
+    assert [log["code"] for log in logs if log["event"] == "adapter_refused"] == ["no_effect"]
+    assert [ask.how for ask in engine.asked] == ["next_tokens", "complete"]
 
 
 async def test_the_old_version_serves_while_the_new_one_is_proved_and_after_it_failed(
