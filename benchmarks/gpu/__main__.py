@@ -106,6 +106,7 @@ def main(
     recipe: Annotated[str, typer.Option()] = "trainer/recipes/smollm2_135m.yaml",
     override: Annotated[list[str] | None, typer.Option(help="key=value, over RECIPE.")] = None,
     variant: Annotated[list[str] | None, typer.Option(help="Of the sweep; default: all.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="To decode; default: all.")] = None,
     data: Annotated[str, typer.Option(help="Questions.")] = DEV,
     limit: Annotated[int, typer.Option(min=0, help="Only so many of them; 0: all.")] = 0,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 128,
@@ -114,10 +115,12 @@ def main(
     """Run each STEP in the order given. Exit status: 1 if one failed."""
     if unknown := [name for name in step if name not in STEPS]:
         raise typer.BadParameter(f"{unknown[0]!r}; known: {', '.join(STEPS)}")
-    changes, variants = tuple(override or ()), tuple(variant or ())
+    changes, variants, policies = tuple(override or ()), tuple(variant or ()), tuple(policy or ())
     # A TERM ends the children too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    session = Session(out, work, recipe, changes, variants, data, limit, concurrency, port)
+    session = Session(
+        out, work, recipe, changes, variants, policies, data, limit, concurrency, port
+    )
     for folder in (out, work):
         folder.mkdir(parents=True, exist_ok=True)
     server, results = Server(session), {}

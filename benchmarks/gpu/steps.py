@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.policies import POLICIES
+from benchmarks.policies import EXECUTE, POLICIES
 from eval.task.bundle import BundleError, default_store, read_aliases
 
 ALIAS = "spider"
@@ -41,6 +41,7 @@ class Session:
     recipe: str
     overrides: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
     data: str = DEV
     limit: int = 0
     concurrency: int = 128
@@ -136,7 +137,8 @@ def _others(session: Session) -> Iterator[Command]:
         yield _asked(session, alias, session.data, f"dev_{alias}", *FREE, "--figure", figure)
 
 
-def _policies(session: Session, *only: str) -> Iterator[Command]:
+def _policies(session: Session, *more: str) -> Iterator[Command]:
+    only = [*session.policies, *more]
     words = ["--base-url", session.url, "--concurrency", str(session.concurrency)]
     words += ["--data", session.data, *TIMEOUT, *session.limited]
     words += [word for name in only for word in ("--policy", name)]
@@ -152,7 +154,7 @@ def _databases(session: Session) -> Iterator[Command]:
 
 
 def _execute(session: Session) -> Iterator[Command]:
-    return _policies(session, *POLICIES)
+    return _policies(session, *([] if session.policies else POLICIES), EXECUTE)
 
 
 def _precision(session: Session) -> Iterator[Command]:

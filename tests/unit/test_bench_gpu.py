@@ -45,6 +45,11 @@ def words_of(name: str, session: Session) -> list[list[str]]:
     return [command[2:] for command in STEPS[name].commands(session)]
 
 
+def _chosen(words: list[str]) -> list[str]:
+    """What stands after each `--policy`."""
+    return [after for word, after in pairwise(words) if word == "--policy"]
+
+
 def test_training_steps_differ_in_alias_and_seed_alone(tmp_path: Path) -> None:
     session = session_in(tmp_path, "epochs=1")
     first, again = (words_of(name, session)[0] for name in ("train", "again"))
@@ -84,6 +89,9 @@ def test_each_database_of_the_questions_is_registered_before_they_are_run(tmp_pa
     (words,) = words_of("execute", session)
     assert "auto, execute" in words
     assert "auto, execute" not in words_of("policies", session)[0]
+    chosen = Session(tmp_path, tmp_path, "", policies=("auto",), data=str(data))
+    asked = {step: _chosen(words_of(step, chosen)[0]) for step in ("policies", "execute")}
+    assert asked == {"policies": ["auto"], "execute": ["auto", "auto, execute"]}
 
 
 def test_the_variants_of_a_session_are_those_of_the_sweep(tmp_path: Path) -> None:
