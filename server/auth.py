@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
 
+from asgi_correlation_id import correlation_id
 from fastapi import Request
 from pydantic import SecretStr
 
@@ -34,6 +35,13 @@ def key_checker(
         request.state.api_key = key
 
     return check_key
+
+
+def asker(request: Request, user: str | None) -> str:
+    """Whoever asks, as far as a canary is to answer the same asker alike: the `user` that the body
+    names, else the API key, else nobody but this request."""
+    key: str | None = getattr(request.state, "api_key", None)
+    return user or key or correlation_id.get() or ""
 
 
 def _hash(key: str) -> bytes:

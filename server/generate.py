@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from eval.task.schema import Schema
 from eval.task.sql import Violation
-from server.adapters.table import AdapterTable, Served
+from server.adapters.served import Served
+from server.adapters.table import AdapterTable
 from server.advice import Adviser
 from server.confidence import raw_confidence
 from server.databases import Database, Databases, check_dialect
@@ -19,9 +20,10 @@ from server.decode.grammars import Grammars
 from server.decode.options import Options, Plan
 from server.decode.policy import Outcome, decide
 from server.engine import Engine
-from server.errors import Forbidden
+from server.errors import Forbidden, ServerError
 from server.metrics import Metrics
 from server.prompts import Prompt, compose, readable
+from server.rollout import Rollouts, Tried, is_fault_of_version
 from server.schemas import GenerateRequest, GenerateResponse, SuggestionOut, Usage, ViolationOut
 
 # Schemas of more tables are pruned in a thread.
@@ -69,9 +71,12 @@ class Stages:
         self.metrics.stage.labels(stage).observe(now - self._last)
         self._last = now
 
+    @property
+    def elapsed_ms(self) -> float:
+        return (time.perf_counter() - self._began) * 1000
+
     def total(self) -> dict[str, float]:
-        whole = round((time.perf_counter() - self._began) * 1000, 3)
-        return self.timings_ms | {"total": whole}
+        return self.timings_ms | {"total": round(self.elapsed_ms, 3)}
 
 
 @dataclass(frozen=True)
@@ -89,38 +94,87 @@ class Generator:
     plan: Plan = field(default_factory=Plan)
     options: Options = field(default_factory=Options)
     adviser: Adviser = field(default_factory=Adviser)
+    rollouts: Rollouts | None = None
+    # Of answers that nobody waits for.
+    shadow_metrics: Metrics = field(default_factory=Metrics)
 
     @cached_property
     def grammars(self) -> Grammars:
         return Grammars(self.metrics)
 
     async def answer(
-        self, request: GenerateRequest, request_id: str, key: str | None = None
+        self,
+        request: GenerateRequest,
+        request_id: str,
+        key: str | None = None,
+        asker: str = "",
     ) -> GenerateResponse:
-        """Answer one question of the caller with the API key `key`, which was checked.
+        """Answer one question of the caller with the API key `key`, which was checked; a canary
+        answers the same `asker` alike.
 
         Raises:
             ServerError: the request is at fault (4xx) or the engine can't answer (5xx).
         """
         stages = Stages(self.metrics)
-        decoder = await self._decoder(request, key)
-        stages.done("prompt")
-        plan = Plan(
-            request.decoding or self.plan.wanted, request.repair or self.plan.repair, request.n
-        )
-        outcome = await decide(decoder, plan, self.options, stages)
+        wanted = self.default_adapter if request.model is None else request.model
+        served = await self.adapters.choose(wanted, asker)
+        try:
+            decoder, outcome = await self._decided(served, request, key, stages)
+        except ServerError as error:
+            if is_fault_of_version(error):
+                self.metrics.by_version.counted(served.name, "failed")
+                self._compare(wanted, served, Tried(stages.elapsed_ms), request, key)
+            raise
         check, asked = outcome.candidate.check, decoder.asked
+        self._compare(
+            wanted, served, Tried(stages.elapsed_ms, asked, outcome.candidate), request, key
+        )
         suggestions: list[SuggestionOut] = []
         if check.valid:
             suggestions = await self.adviser.advise(check.sql, asked.readable, asked.dialect)
             stages.done("suggest")
-        self._count(decoder, outcome, plan)
+        self._count(decoder, outcome, self._plan(request), stages.elapsed_ms / 1000)
         return _response(decoder, outcome, suggestions, request_id, stages.total())
 
-    async def _decoder(self, request: GenerateRequest, key: str | None) -> Decoder:
+    def _plan(self, request: GenerateRequest) -> Plan:
+        return Plan(
+            request.decoding or self.plan.wanted, request.repair or self.plan.repair, request.n
+        )
+
+    async def _decided(
+        self, served: Served, request: GenerateRequest, key: str | None, stages: Stages
+    ) -> tuple[Decoder, Outcome]:
+        """What `served` makes of the question."""
+        decoder = await self._decoder(served, request, key)
+        stages.done("prompt")
+        outcome = await decide(decoder, self._plan(request), self.options, stages)
+        return decoder, outcome
+
+    def _compare(
+        self,
+        alias: str,
+        served: Served,
+        result: Tried,
+        request: GenerateRequest,
+        key: str | None,
+    ) -> None:
+        """Let a rollout of `alias`, if there is one, know what came of a question."""
+
+        async def again(version: Served) -> Tried:
+            stages = Stages(self.shadow_metrics)
+            try:
+                decoder, outcome = await self._decided(version, request, key, stages)
+            except ServerError as error:
+                if not is_fault_of_version(error):
+                    raise
+                return Tried(stages.elapsed_ms)
+            return Tried(stages.elapsed_ms, decoder.asked, outcome.candidate)
+
+        if self.rollouts:
+            self.rollouts.observe(alias, served, result, again)
+
+    async def _decoder(self, served: Served, request: GenerateRequest, key: str | None) -> Decoder:
         """Everything that is known of the question before the engine is asked."""
-        wanted = self.default_adapter if request.model is None else request.model
-        served = self.adapters.find(wanted)
         database, dialect = await self._database(request)
         schema = readable(database, key)
         if not schema.tables:
@@ -166,7 +220,7 @@ class Generator:
         )
         return await asyncio.to_thread(make) if len(schema.tables) > MANY_TABLES else make()
 
-    def _count(self, decoder: Decoder, outcome: Outcome, plan: Plan) -> None:
+    def _count(self, decoder: Decoder, outcome: Outcome, plan: Plan, seconds: float) -> None:
         found = outcome.candidate
         is_cut = found.completion.is_cut
         verdict = "valid" if found.valid else "truncated" if is_cut else "invalid"
@@ -175,9 +229,15 @@ class Generator:
         if outcome.was_tried:
             result = "repaired" if outcome.is_repaired else "failed"
             self.metrics.repairs.labels(plan.repair, result).inc()
-        self.metrics.confidence.observe(raw_confidence(found.completion.logprobs))
+        confidence = raw_confidence(found.completion.logprobs)
+        self.metrics.confidence.observe(confidence)
         self.metrics.tokens.labels("prompt").inc(decoder.prompt_tokens)
         self.metrics.tokens.labels("completion").inc(decoder.completion_tokens)
+        tokens = decoder.prompt_tokens, decoder.completion_tokens
+        self.metrics.by_version.answered(
+            decoder.asked.served.name, verdict, tokens=tokens, seconds=seconds,
+            confidence=confidence,
+        )  # fmt: skip
 
 
 def _response(

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from server.adapters.version_metrics import VersionMetrics
+
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -67,6 +69,37 @@ class Metrics:
             "sqlwright_adapter_loads_total",
             "Adapter versions that the store offered, by outcome: served, refused.",
             ["outcome"],
+            registry=registry,
+        )
+        self.adapter_load_seconds = Histogram(
+            "sqlwright_adapter_load_seconds",
+            "Time to read, check, copy, load and prove a version, refused ones included.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.adapter_evictions = Counter(
+            "sqlwright_adapter_evictions_total",
+            "Versions that the engine dropped for others in use, as far as their use tells.",
+            registry=registry,
+        )
+        self.by_version = VersionMetrics(registry)
+        self.trials = Counter(
+            "sqlwright_rollout_trials_total",
+            "Questions that a rollout compares by: pair, active, candidate; dropped, failed.",
+            ["kind"],
+            registry=registry,
+        )
+        self.rollouts = Counter(
+            "sqlwright_rollouts_decided_total",
+            "Rollouts that this server ended by their evidence: promote, roll_back.",
+            ["verdict"],
+            registry=registry,
+        )
+        self.rollout_share = Gauge(
+            "sqlwright_rollout_share",
+            "Share of questions that the candidate of a rollout in progress is asked, by alias and "
+            "mode: canary, shadow.",
+            ["alias", "mode"],
             registry=registry,
         )
         self.adapter_refusals = Counter(

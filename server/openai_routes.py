@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from eval.task.bundle import BASE
-from server.adapters.table import AdapterTable, Served
+from server.adapters.served import Served
+from server.adapters.table import AdapterTable
+from server.auth import asker
 from server.engine import Engine
 from server.errors import ServerError, error_body
 from server.schemas import ChatRequest, CompletionRequest, ModelOut, ModelsOut, SamplingFields
@@ -23,14 +25,19 @@ def openai_routes(engine: Engine, adapters: AdapterTable, *, created: int) -> AP
     """Routes under `/v1`; `created` is the server's start, seconds since the epoch."""
     router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=StrictRoute)
 
+    async def chosen(request: SamplingFields, http: Request) -> Served:
+        served = await adapters.choose(request.model, asker(http, request.user))
+        adapters.metrics.by_version.counted(served.name, "passed_on")
+        return served
+
     @router.post("/completions", summary="Completion of a prompt", response_model=None)
-    async def completions(request: CompletionRequest) -> Response:
-        served = adapters.find(request.model)
+    async def completions(request: CompletionRequest, http: Request) -> Response:
+        served = await chosen(request, http)
         return await _pass_on(engine, "/v1/completions", _body(request, served))
 
     @router.post("/chat/completions", summary="Next message of a chat", response_model=None)
-    async def chat(request: ChatRequest) -> Response:
-        served = adapters.find(request.model)
+    async def chat(request: ChatRequest, http: Request) -> Response:
+        served = await chosen(request, http)
         return await _pass_on(engine, "/v1/chat/completions", _body(request, served))
 
     @router.get("/models", summary="Base model, adapters and their versions")

@@ -8,7 +8,7 @@ from eval.task.grants import restrict
 from eval.task.prompt import BASE_FORMAT
 from eval.task.prune import PruneError, prune
 from eval.task.schema import Schema
-from server.adapters.table import Served
+from server.adapters.served import Served
 from server.databases import Database
 from server.errors import ContextLengthExceeded
 

@@ -9,6 +9,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from eval.task.schema import Schema
+from server.auth import asker
 from server.databases import Database
 from server.errors import NotReady
 from server.generate import Generator
@@ -24,7 +25,8 @@ def question_routes(generator: Generator) -> APIRouter:
 
     @router.post("/generate-sql", summary="English question to checked SQL")
     async def generate_sql(request: GenerateRequest, http: Request) -> GenerateResponse:
-        return await generator.answer(request, correlation_id.get() or "", _key(http))
+        asked_by = asker(http, request.user)
+        return await generator.answer(request, correlation_id.get() or "", _key(http), asked_by)
 
     @router.get("/databases", summary="Registered databases, as far as the caller may read them")
     async def databases(http: Request) -> DatabasesOut:

@@ -18,11 +18,15 @@ from pathlib import Path
 import structlog
 import uvicorn
 
+from eval.task.audit import read_last
 from eval.task.base_model import BaseModelError, resolve_base_model, weights_sha256
-from eval.task.bundle import publish, read_aliases
+from eval.task.store import publish, read_aliases
 from server.adapters.admission import Admission
 from server.adapters.base_shapes import linear_shapes
 from server.adapters.copies import Copies
+from server.adapters.loading import Loader
+from server.adapters.sequential import Rules
+from server.adapters.slots import fitted
 from server.adapters.table import AdapterTable
 from server.advice import Adviser
 from server.app import create_app
@@ -32,6 +36,7 @@ from server.engine import VllmEngine
 from server.generate import FileTokenizer, Generator
 from server.metrics import Metrics
 from server.registry import Registry
+from server.rollout import Rollouts
 from server.settings import Settings
 from server.supervisor import MODULES, EngineStartError, Supervisor, has_gpu
 
@@ -123,11 +128,13 @@ def available_memory_gib() -> float:
 
 
 def publish_bundled(store: Path) -> None:
-    """Put the adapters that ship into the store, each where its alias is not there yet."""
+    """Put the adapters that ship into a store, each under its name, unless it was there before: an
+    operator may have withdrawn it."""
     aliases = read_aliases(store)
     for folder in sorted(BUNDLED.glob("*/sqlwright.json")):
-        if folder.parent.name not in aliases:
-            publish(folder.parent, store, folder.parent.name)
+        name = folder.parent.name
+        if name not in aliases and not read_last(store, 1, name):
+            publish(folder.parent, store, name, actor="server")
 
 
 async def serve(settings: Settings) -> None:
@@ -141,6 +148,7 @@ async def serve(settings: Settings) -> None:
     with contextlib.closing(listener):
         check_machine(settings)
         publish_bundled(settings.store)
+        settings = fitted(settings)
         base = await asyncio.to_thread(resolve_base_model, settings.base_model, progress.say)
         async with _engine(settings, base, progress) as (engine, supervisor):
             generator = await asyncio.to_thread(_generator, settings, engine, base)
@@ -183,7 +191,7 @@ def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Gene
     local = base if isinstance(base, Path) else None
     has_tokenizer = local is not None and (local / "tokenizer.json").is_file()
     tokenizer = FileTokenizer(local) if local and has_tokenizer else None
-    adapters = AdapterTable(
+    loader = Loader(
         settings.store,
         engine,
         metrics,
@@ -197,6 +205,8 @@ def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Gene
         seconds=settings.adapter_seconds,
         copies=None if settings.engine_url else Copies(settings.versions_folder),
     )
+    slots = max(settings.max_loras, settings.max_cpu_loras)
+    adapters = AdapterTable(loader, metrics, slots=slots, retire_seconds=settings.request_seconds)
     return Generator(
         engine=engine,
         adapters=adapters,
@@ -214,6 +224,18 @@ def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Gene
             settings.run_queries,
         ),
         adviser=Adviser(settings.suggest_ms),
+        rollouts=Rollouts(adapters, rules_of(settings), may_run=settings.run_queries),
+    )
+
+
+def rules_of(settings: Settings) -> Rules:
+    """When rollouts end here."""
+    return Rules(
+        settings.rollout_margin,
+        settings.rollout_error,
+        settings.rollout_min_pairs,
+        settings.rollout_max_pairs,
+        settings.rollout_min_agreement,
     )
 
 
@@ -265,6 +287,8 @@ async def _bring_up(
     async with asyncio.TaskGroup() as group:
         group.create_task(adapters.watch(settings.rescan_seconds))
         group.create_task(generator.databases.watch(settings.rescan_seconds))
+        if generator.rollouts:
+            group.create_task(generator.rollouts.run())
         if supervisor:
             rewarms: set[asyncio.Task[None]] = set()
 

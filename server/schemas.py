@@ -49,6 +49,11 @@ class GenerateRequest(Wire):
         description="dialect of `ddl` and of the answer; default: the database's",
     )
     model: str | None = Field(None, max_length=80, description="adapter alias, or alias@version")
+    user: str | None = Field(
+        None,
+        max_length=256,
+        description="whoever asks: a canary answers the same one alike; not kept",
+    )
     decoding: Wanted | None = Field(
         None,
         description="free, constrained to the schema's grammar, or auto: free, and repaired if the "

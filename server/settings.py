@@ -9,8 +9,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from eval.task.base_model import BASE_MODEL, cache_folder
-from eval.task.bundle import default_store
 from eval.task.samples import DEFAULT
+from eval.task.store import default_store
 from server.decode.options import Agreement, RepairName, Wanted
 
 PREFIX = "SQLWRIGHT_"
@@ -82,9 +82,31 @@ class Settings(BaseSettings):
     max_model_len: int = Field(4096, ge=256, description="context length of the engine, tokens")
     max_num_seqs: int = Field(0, ge=0, description="sequences in one engine step; 0: by the device")
     max_loras: int = Field(4, ge=1, description="adapters in one engine step")
-    max_cpu_loras: int = Field(16, ge=1, description="adapters that the engine keeps in memory")
+    max_cpu_loras: int = Field(
+        0,
+        ge=0,
+        description="adapters that the engine keeps in memory; 0: by the store, at least 16",
+    )
     max_lora_rank: int = Field(
-        32, description="largest adapter rank: 1, 8, 16, 32, 64, 128, 256, 320 or 512"
+        0,
+        description="largest adapter rank: 1, 8, 16, 32, 64, 128, 256, 320 or 512; 0: by the "
+        "store, at least 32",
+    )
+    store_gib: float = Field(
+        0.0, ge=0, description="disk that the store may take, GiB; more is refused; 0: no limit"
+    )
+    rollout_margin: float = Field(
+        0.05, gt=0, lt=1, description="share of usable answers by which a candidate may be worse"
+    )
+    rollout_error: float = Field(
+        0.05, gt=0, lt=1, description="probability of each wrong verdict of a rollout, at most"
+    )
+    rollout_min_pairs: int = Field(30, ge=1, description="questions before a rollout is decided")
+    rollout_max_pairs: int = Field(
+        5000, ge=1, description="questions after which a rollout waits for an operator"
+    )
+    rollout_min_agreement: float = Field(
+        0.2, ge=0, lt=1, description="share of equal answers below which a candidate is dropped"
     )
     kv_cache_gib: int = Field(2, ge=1, description="memory for the KV cache on a CPU, GiB")
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1, description="share of a GPU's memory")
@@ -109,7 +131,7 @@ class Settings(BaseSettings):
     @field_validator("max_lora_rank")
     @classmethod
     def _known_rank(cls, value: int) -> int:
-        if value not in RANKS:
+        if value and value not in RANKS:
             raise ValueError(f"vLLM takes one of {', '.join(map(str, RANKS))}")
         return value
 
@@ -130,6 +152,12 @@ class Settings(BaseSettings):
     def _no_wildcard(self) -> Self:
         if "*" in self.cors_origins and self.api_keys:
             raise ValueError("cors_origins: name the origins; '*' is refused where keys are used")
+        return self
+
+    @model_validator(mode="after")
+    def _rollout_can_end(self) -> Self:
+        if self.rollout_min_pairs > self.rollout_max_pairs:
+            raise ValueError("rollout_min_pairs: must be at most rollout_max_pairs")
         return self
 
     @property

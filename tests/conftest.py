@@ -5,8 +5,9 @@ import asyncio
 import json
 import signal
 import struct
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,11 @@ import pytest
 import structlog
 from fastapi import FastAPI
 
-from eval.task.bundle import CONFIG, WEIGHTS, Manifest, publish, write_manifest
+from eval.task.bundle import CONFIG, WEIGHTS, Manifest, write_manifest
 from eval.task.prompt import TEMPLATE
+from eval.task.store import publish
 from server.adapters.admission import Admission
+from server.adapters.loading import Loader
 from server.adapters.table import AdapterTable
 from server.app import create_app
 from server.completions import GREEDY, Completion, Sampling
@@ -306,10 +309,25 @@ def store(tmp_path: Path) -> Path:
     return folder
 
 
+def make_table(
+    store: Path,
+    engine: FakeEngine,
+    metrics: Metrics | None = None,
+    *,
+    slots: int = 16,
+    clock: Callable[[], float] = time.monotonic,
+    **loading: Any,
+) -> AdapterTable:
+    """A table of what `store` has; `loading` as `Loader` takes it."""
+    metrics = metrics or Metrics()
+    loader = Loader(store, engine, metrics, **loading)
+    return AdapterTable(loader, metrics, slots=slots, clock=clock)
+
+
 @pytest.fixture
 def table(store: Path, engine: FakeEngine) -> AdapterTable:
     admission = Admission(BASE_SHA256, max_rank=32, modules=frozenset(MODULES))
-    return AdapterTable(store, engine, Metrics(), admission=admission)
+    return make_table(store, engine, admission=admission)
 
 
 @pytest.fixture

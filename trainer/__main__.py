@@ -10,10 +10,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from eval.task.base_model import BaseModelError
-from eval.task.bundle import BundleError, default_store
+from eval.task.bundle import BundleError
 from eval.task.example import ExampleError
 from eval.task.schema import DdlError
 from eval.task.sqlite_judge import JudgeError
+from eval.task.store import default_store
 from trainer.config import RecipeError
 from trainer.faults import DiskError
 from trainer.pipeline.augment.stage import AugmentError

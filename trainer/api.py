@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.task.base_model import BASE_MODEL, resolve_base_model
-from eval.task.bundle import Bundle, default_store
+from eval.task.bundle import Bundle
+from eval.task.store import default_store
 from trainer.config import RecipeError
 from trainer.faults import expect_base, expect_writable, loading
 from trainer.pipeline.api import to_stderr

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.task.base_model import cache_folder, resolve_base_model, weights_sha256
-from eval.task.bundle import Bundle, BundleError, publish, read_bundle
+from eval.task.bundle import Bundle, BundleError, read_bundle
+from eval.task.store import publish
 from trainer.config import RecipeError, TrainConfig
 from trainer.faults import (
     expect_base,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.policies import EXECUTE, POLICIES
-from eval.task.bundle import BundleError, default_store, read_aliases
+from eval.task.bundle import BundleError
+from eval.task.store import default_store, read_aliases
 
 ALIAS = "spider"
 DEV, SYN, TRAIN = "data/dev.jsonl", "data/dev_syn.jsonl", "data/train.jsonl"

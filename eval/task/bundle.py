@@ -2,20 +2,14 @@
 
 A bundle is a folder with PEFT's two files and `sqlwright.json`, written last: while that is
 missing the bundle is not there. Its digest is the sha256 of the sorted lines `name\\0sha256\\n`
-over the three. The store keeps each version in `DIGEST12/` and never rewrites it; `aliases.json`
-says which version a public name means.
+over the three.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -28,7 +22,6 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 CORE_FILES = (CONFIG, WEIGHTS, MANIFEST)
 EVIDENCE = "evidence"
-ALIASES = "aliases.json"
 
 ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # The name under which the base model itself is served.
@@ -82,23 +75,6 @@ class Bundle:
         return self.digest[:12]
 
 
-@dataclass(frozen=True)
-class Alias:
-    """The versions (12 digits each) that a public name has had or has."""
-
-    active: str
-    previous: str | None = None
-    canary: str | None = None
-
-
-def default_store() -> Path:
-    """`$SQLWRIGHT_STORE`, else `$XDG_DATA_HOME/sqlwright/store`, else under `~/.local/share`."""
-    if own := os.environ.get("SQLWRIGHT_STORE"):
-        return Path(own)
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "sqlwright" / "store"
-
-
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -114,7 +90,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `sqlwright.json` with the hashes of the files beside it: now the bundle is whole."""
     record = asdict(manifest)
     record["files"] = {name: sha256_file(folder / name) for name in (CONFIG, WEIGHTS)}
-    _write_json(folder / MANIFEST, record)
+    write_json(folder / MANIFEST, record)
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -127,7 +103,7 @@ def read_bundle(folder: Path) -> Bundle:
         path = folder / name
         if path.is_symlink() or not path.is_file():
             raise BundleError(f"incomplete: {name} is missing or is no regular file")
-    manifest = _manifest(_read_json(folder / MANIFEST))
+    manifest = _manifest(read_json(folder / MANIFEST))
     for name in (CONFIG, WEIGHTS):
         if manifest.files.get(name) != sha256_file(folder / name):
             raise BundleError(f"tampered: {name} differs from the hash in {MANIFEST}")
@@ -177,51 +153,7 @@ def read_version(store: Path, short: str) -> Bundle:
     return bundle
 
 
-def publish(staging: Path, store: Path, alias: str) -> Bundle:
-    """Put the whole bundle at `staging` into `store` and point `alias` at it.
-
-    Files are flushed, then one rename makes the version appear; `staging` may be reused after.
-
-    Raises:
-        BundleError: `staging` is no whole bundle or `alias` is no legal name.
-        OSError: the store can't be written.
-    """
-    if not ALIAS.fullmatch(alias) or alias == BASE:
-        raise BundleError(f"alias {alias[:80]!r} must match {ALIAS.pattern} and not be {BASE!r}")
-    bundle = read_bundle(staging)
-    store.mkdir(parents=True, exist_ok=True)
-    target = store / bundle.short
-    if not target.exists():
-        _copy_version(staging, target, bundle.digest)
-    read_version(store, bundle.short)  # one that was there may have been damaged
-    point_alias(store, alias, bundle.short)
-    return Bundle(target, bundle.digest, bundle.manifest)
-
-
-def _copy_version(staging: Path, target: Path, digest: str) -> None:
-    work = Path(tempfile.mkdtemp(prefix=".staging-", dir=target.parent))
-    try:
-        for name in (CONFIG, WEIGHTS):
-            shutil.copyfile(staging / name, work / name)
-        if (staging / EVIDENCE).is_dir():
-            shutil.copytree(staging / EVIDENCE, work / EVIDENCE)
-        shutil.copyfile(staging / MANIFEST, work / MANIFEST)  # last: its presence means complete
-        if bundle_digest(work) != digest:
-            raise BundleError("incomplete: the bundle changed while it was copied")
-        for path in (*work.rglob("*"), work):
-            _fsync(path)
-        work.chmod(0o755)
-        work.rename(target)
-        _fsync(target.parent)
-    except OSError as error:
-        # Otherwise another publisher was first with the same content.
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -229,61 +161,15 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
-def read_aliases(store: Path) -> dict[str, Alias]:
-    """The store's aliases; empty where nothing was published yet.
-
-    Raises:
-        BundleError: `aliases.json` is malformed.
-    """
-    path = store / ALIASES
-    if not path.exists():
-        return {}
-    try:
-        aliases = {name: Alias(**entry) for name, entry in _read_json(path).items()}
-    except TypeError as error:
-        raise BundleError(f"{ALIASES}: {error}") from error
-    for name, entry in aliases.items():
-        versions = [entry.active, *(v for v in (entry.previous, entry.canary) if v is not None)]
-        if not ALIAS.fullmatch(name) or not all(map(_is_version, versions)):
-            raise BundleError(f"{ALIASES}: entry {name[:80]!r} is no alias with versions")
-    return aliases
-
-
-def _is_version(value: object) -> bool:
-    return isinstance(value, str) and SHORT.fullmatch(value) is not None
-
-
-def point_alias(store: Path, alias: str, short: str) -> None:
-    """Make `short` the active version of `alias`; the one before becomes `previous`."""
-    with _locked(store):
-        aliases = read_aliases(store)
-        old = aliases.get(alias)
-        if old is None or old.active != short:
-            aliases[alias] = Alias(short, previous=old.active if old else None)
-            write_aliases(store, aliases)
-
-
-def write_aliases(store: Path, aliases: Mapping[str, Alias]) -> None:
-    _write_json(store / ALIASES, {name: asdict(entry) for name, entry in sorted(aliases.items())})
-
-
 def put_evidence(folder: Path, name: str, record: Mapping[str, Any]) -> Path:
     """Write `evidence/NAME` of the bundle at `folder` in one step; return its path."""
     path = folder / EVIDENCE / name
     path.parent.mkdir(exist_ok=True)
-    _write_json(path, record)
+    write_json(path, record)
     return path
 
 
-@contextmanager
-def _locked(store: Path) -> Iterator[None]:
-    """Hold the store's lock, so that two publishers don't lose each other's alias."""
-    with (store / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise BundleError(f"{path.name}: over {MAX_JSON_BYTES} bytes")
@@ -295,13 +181,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return record
 
 
-def _write_json(path: Path, record: Mapping[str, Any]) -> None:
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write in one step: a reader sees the old file or the new one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
         draft.write_text(text, encoding="utf-8")
-        _fsync(draft)
+        fsync(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -48,6 +48,10 @@ class Copies:
             raise _unwritable(error, self.folder) from error
         return replace(bundle, folder=self.folder / short)
 
+    def drop(self, short: str) -> None:
+        """Remove the copy of version `short`, if there is one."""
+        shutil.rmtree(self.folder / short, ignore_errors=True)
+
     def remove(self) -> None:
         """Remove all copies, those that servers left behind that were killed too."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -54,9 +54,10 @@ class Deadline:
         self._running += 1
         threading.Thread(target=call, name="store", daemon=True).start()
         try:
-            return await asyncio.wait_for(done, self.seconds)
+            async with asyncio.timeout(self.seconds) as deadline:
+                return await done
         except TimeoutError as error:
-            if not done.cancelled():
+            if not deadline.expired():
                 raise  # the work's own
             message = f"reading took over {self.seconds:g} s; raise SQLWRIGHT_ADAPTER_SECONDS"
             raise Refusal("timeout", message) from error

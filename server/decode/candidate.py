@@ -9,7 +9,7 @@ from eval.task.grants import Grants
 from eval.task.prompt import extract_sql
 from eval.task.schema import Schema
 from eval.task.sql import SqlCheck, Violation, check_sql
-from server.adapters.table import Served
+from server.adapters.served import Served
 from server.completions import Completion
 from server.databases import Database
 from server.decode.options import Decoding

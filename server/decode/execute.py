@@ -23,17 +23,17 @@ SCHEME = "sqlite:///"
 
 def can_run(asked: Asked, may_run: bool) -> bool:
     """True if the operator allows it and the database is a SQLite file that is there."""
-    return may_run and _file_of(asked.database) is not None
+    return may_run and file_of(asked.database) is not None
 
 
 async def finds_rows(candidate: Candidate, asked: Asked) -> bool:
     """True if the candidate's query runs in time and gives a row; only where `can_run`."""
-    path = _file_of(asked.database)
+    path = file_of(asked.database)
     sql = as_sqlite(candidate.check.sql, asked.dialect)
     return path is not None and sql is not None and await asyncio.to_thread(_has_row, path, sql)
 
 
-def _file_of(database: Database) -> Path | None:
+def file_of(database: Database) -> Path | None:
     if not database.source.startswith(SCHEME):
         return None
     path = Path(database.source.removeprefix(SCHEME))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from eval.task.bundle import read_aliases
+from eval.task.store import read_aliases
 
 QUESTION = {"natural_language_query": "Show me all users who signed up last month"}
 

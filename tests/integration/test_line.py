@@ -13,16 +13,8 @@ import openai
 import pytest
 from safetensors.torch import load_file, save_file
 
-from eval.task.bundle import (
-    WEIGHTS,
-    Alias,
-    publish,
-    read_aliases,
-    read_bundle,
-    read_version,
-    write_aliases,
-    write_manifest,
-)
+from eval.task.bundle import WEIGHTS, read_bundle, read_version, write_manifest
+from eval.task.store import Alias, publish, read_aliases, write_aliases
 from tests.integration.live import QUESTION, Live, need, wait_for
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eval.task.bundle import read_aliases
+from eval.task.store import read_aliases
 from tests.integration.test_train_whole import RECIPE, TIMEOUT_SECONDS, command, finish, start
 from tests.unit.tiny import byte_tokenizer, llama
 

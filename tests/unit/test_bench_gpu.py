@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu.server import KEPT_BYTES, Server
 from benchmarks.gpu.steps import STEPS, Session, Step, StepError
-from eval.task.bundle import Alias, write_aliases
+from eval.task.store import Alias, write_aliases
 from trainer.recipe import load_recipe
 from trainer.sweep import load_sweep
 

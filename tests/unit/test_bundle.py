@@ -11,28 +11,32 @@ from typing import Any
 
 import pytest
 
+from eval.task.audit import FILE
 from eval.task.bundle import (
-    ALIASES,
     CONFIG,
     EVIDENCE,
     MANIFEST,
     MAX_JSON_BYTES,
     VERSION_NAME,
     WEIGHTS,
-    Alias,
     BundleError,
     Manifest,
     bundle_digest,
+    read_bundle,
+    read_version,
+    write_manifest,
+)
+from eval.task.prompt import TEMPLATE, PromptFormat
+from eval.task.store import (
+    ALIASES,
+    Alias,
+    add_version,
     default_store,
     point_alias,
     publish,
     read_aliases,
-    read_bundle,
-    read_version,
     write_aliases,
-    write_manifest,
 )
-from eval.task.prompt import TEMPLATE, PromptFormat
 
 ROOT = Path(__file__).parents[2]
 MADE = Manifest(
@@ -330,6 +334,9 @@ def test_legal_aliases(alias: str, staging: Path, store: Path) -> None:
         '{"a": {"active": null}}',
         '{"a": {"active": "../../etc"}}',
         '{"a": {"active": "0123456789ab", "canary": "x"}}',
+        '{"a": null}',
+        '{"a": {"active": ["0123456789ab"]}}',
+        '{"a": {"active": "0123456789ab", "previous": ""}}',
         '{"../a": {"active": "0123456789ab"}}',
     ],
 )
@@ -338,6 +345,44 @@ def test_malformed_aliases_are_an_error(text: str, store: Path) -> None:
     (store / ALIASES).write_text(text)
     with pytest.raises(BundleError, match=r"aliases\.json"):
         read_aliases(store)
+
+
+@pytest.mark.parametrize(
+    ("fields", "at_fault"),
+    [
+        ({"active": "x"}, "active"),
+        ({"previous": "../../../etc"}, "previous"),
+        ({"shadow": 5}, "shadow"),
+        ({"canary": "0123456789AB", "share": 0.5}, "canary"),
+        ({"canary": "1" * 12, "shadow": "2" * 12, "share": 0.5}, "canary, shadow"),
+        ({"canary": "0" * 12, "share": 0.5}, "canary"),
+        ({"shadow": "0" * 12, "share": 0.5}, "shadow"),
+        ({"canary": "1" * 12}, "share"),
+        ({"canary": "1" * 12, "share": 0}, "share"),
+        ({"canary": "1" * 12, "share": 1.01}, "share"),
+        ({"canary": "1" * 12, "share": -0.1}, "share"),
+        ({"canary": "1" * 12, "share": True}, "share"),
+        ({"canary": "1" * 12, "share": "0.5"}, "share"),
+        ({"canary": "1" * 12, "share": float("nan")}, "share"),
+        ({"share": 0.5}, "share"),
+        ({"automatic": 1}, "automatic"),
+        ({"pinned": None}, "pinned"),
+    ],
+)
+def test_an_alias_that_contradicts_itself_is_an_error_that_names_the_field(
+    fields: dict[str, Any], at_fault: str, store: Path
+) -> None:
+    store.mkdir(parents=True)
+    (store / ALIASES).write_text(json.dumps({"a": {"active": "0" * 12} | fields}))
+    with pytest.raises(BundleError, match=rf"aliases\.json: entry 'a': .*{at_fault}"):
+        read_aliases(store)
+
+
+def test_aliases_of_before_rollouts_are_read(store: Path) -> None:
+    store.mkdir(parents=True)
+    entry = {"active": "0" * 12, "previous": "1" * 12, "canary": None}
+    (store / ALIASES).write_text(json.dumps({"a": entry}))
+    assert read_aliases(store) == {"a": Alias("0" * 12, "1" * 12)}
 
 
 def test_malformed_aliases_are_not_written_over(staging: Path, store: Path) -> None:
@@ -351,7 +396,7 @@ def test_malformed_aliases_are_not_written_over(staging: Path, store: Path) -> N
 def test_aliases_are_written_and_read(store: Path) -> None:
     store.mkdir(parents=True)
     assert read_aliases(store) == {}
-    aliases = {"b": Alias("0" * 12, "1" * 12, "2" * 12), "a": Alias("3" * 12)}
+    aliases = {"b": Alias("0" * 12, "1" * 12, "2" * 12, share=0.1), "a": Alias("3" * 12)}
     write_aliases(store, aliases)
     assert read_aliases(store) == aliases
     assert list(json.loads((store / ALIASES).read_text())) == ["a", "b"]
@@ -409,20 +454,20 @@ def test_a_failed_copy_leaves_nothing(
     monkeypatch.setattr(shutil, "copyfile", fail)
     with pytest.raises(OSError, match="disk full"):
         publish(staging, store, "smoke")
-    assert list(store.iterdir()) == []
+    assert [path.name for path in store.iterdir()] == [".lock"]
 
 
 CRASH = """
 import os, sys
 from pathlib import Path
-from eval.task.bundle import publish
+from eval.task.store import publish
 Path.rename = lambda self, target: os._exit(9)
 publish(Path(sys.argv[1]), Path(sys.argv[2]), "smoke")
 """
 PUBLISH = """
 import sys
 from pathlib import Path
-from eval.task.bundle import publish
+from eval.task.store import publish
 store, name = Path(sys.argv[2]), sys.argv[3]
 print("ready", flush=True)
 sys.stdin.readline()
@@ -471,7 +516,45 @@ def test_an_alias_is_pointed_in_one_step(store: Path) -> None:
     point_alias(store, "a", "0" * 12)
     point_alias(store, "a", "1" * 12)
     assert read_aliases(store) == {"a": Alias("1" * 12, previous="0" * 12)}
-    assert sorted(path.name for path in store.iterdir()) == [".lock", ALIASES]
+    assert sorted(path.name for path in store.iterdir()) == [".lock", ALIASES, FILE]
+
+
+@pytest.mark.parametrize("role", ["canary", "shadow"])
+@pytest.mark.parametrize("published", ["2" * 12, "3" * 12], ids=["candidate", "another"])
+def test_what_is_published_is_active_at_once_and_ends_a_rollout(
+    role: str, published: str, store: Path
+) -> None:
+    store.mkdir(parents=True)
+    rollout: dict[str, Any] = {role: "2" * 12, "share": 0.5, "automatic": False}
+    write_aliases(store, {"a": Alias("0" * 12, "1" * 12, pinned=True, **rollout)})
+    point_alias(store, "a", published)
+    assert read_aliases(store) == {"a": Alias(published, "0" * 12, pinned=True)}
+
+
+def test_a_version_may_be_in_the_store_with_no_alias(staging: Path, store: Path) -> None:
+    added = add_version(staging, store)
+    assert read_version(store, added.short) == added
+    assert read_aliases(store) == {}
+
+
+def test_a_version_counts_as_new_when_it_is_added_again_or_named_no_more(
+    staging: Path, store: Path, tmp_path: Path
+) -> None:
+    one = publish(staging, store, "a").folder
+    os.utime(one, (0, 0))
+    add_version(staging, store)
+    assert one.stat().st_mtime > 0
+    os.utime(one, (0, 0))
+    publish(stage(tmp_path / "two", b"2"), store, "a")
+    assert one.stat().st_mtime == 0  # it is the previous one
+    publish(stage(tmp_path / "three", b"3"), store, "a")
+    assert one.stat().st_mtime > 0
+
+
+def test_the_versions_of_an_alias() -> None:
+    entry = Alias("0" * 12, "1" * 12, shadow="1" * 12, share=1)
+    assert (entry.versions, entry.candidate) == (("0" * 12, "1" * 12), "1" * 12)
+    assert (Alias("0" * 12).versions, Alias("0" * 12).candidate) == (("0" * 12,), None)
 
 
 def test_the_default_store(monkeypatch: pytest.MonkeyPatch) -> None:

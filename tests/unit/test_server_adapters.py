@@ -14,10 +14,10 @@ import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
-from eval.task.bundle import ALIASES, CONFIG, MANIFEST, WEIGHTS, bundle_digest, read_aliases
+from eval.task.bundle import CONFIG, MANIFEST, WEIGHTS, bundle_digest
+from eval.task.store import ALIASES, read_aliases
 from server.adapters.__main__ import app as command
 from server.adapters.admission import Admission
-from server.adapters.table import AdapterTable
 from server.errors import (
     AdapterNotFound,
     BadRequest,
@@ -27,7 +27,7 @@ from server.errors import (
     Unprocessable,
 )
 from server.metrics import Metrics
-from tests.conftest import BASE_SHA256, FakeEngine, make_bundle, publish_new
+from tests.conftest import BASE_SHA256, FakeEngine, make_bundle, make_table, publish_new
 
 
 def refusals(logs: list[Any]) -> list[Any]:
@@ -102,7 +102,7 @@ async def test_what_is_served_is_not_loaded_again(table, engine, store):
 
 
 async def test_an_empty_or_missing_store_serves_the_base_only(tmp_path, engine):
-    table = AdapterTable(tmp_path / "none", engine, Metrics())
+    table = make_table(tmp_path / "none", engine)
     with capture_logs() as logs:
         await table.refresh()
     assert (table.active, logs, engine.asked) == ({}, [], [])
@@ -291,7 +291,7 @@ async def test_a_store_that_is_gone_changes_nothing_and_is_said_once(table, stor
 async def test_two_refreshes_at_once_adopt_a_version_once(table, engine):
     with capture_logs() as logs:
         await asyncio.gather(table.refresh(), table.refresh(), table.rewarm())
-    assert [entry["event"] for entry in logs] == ["adapter_served"]
+    assert [entry["event"] for entry in logs] == ["adapter_served", "adapter_active"]
     assert len(engine.warmed) == 1
 
 
@@ -354,19 +354,19 @@ async def test_a_version_that_fails_to_load_again_does_not_keep_the_next_from_it
     engine.asked.clear()
     with capture_logs() as logs:
         await table.rewarm()
-    assert engine.warmed == [table.find("spider").name, table.find("zebra").name]
+    assert engine.warmed == [table.find("zebra").name, table.find("spider").name]
     assert [entry["event"] for entry in logs] == ["adapter_rewarm_failed"]
 
 
 @pytest.mark.parametrize("name", ["", "../x", "/etc", "Spider", "a@b", "spider@" + "G" * 12, "a\0"])
 def test_a_name_that_no_model_can_have_is_unprocessable(tmp_path, name):
-    table = AdapterTable(tmp_path, FakeEngine(), Metrics())
+    table = make_table(tmp_path, FakeEngine())
     with pytest.raises(Unprocessable):
         table.find(name)
 
 
 async def test_the_watch_makes_the_store_and_follows_it_until_it_is_cancelled(tmp_path, engine):
-    table = AdapterTable(tmp_path / "new", engine, Metrics(), admission=Admission(BASE_SHA256))
+    table = make_table(tmp_path / "new", engine, admission=Admission(BASE_SHA256))
     watching = asyncio.create_task(table.watch(0.2))
     while not table.store.exists():
         await asyncio.sleep(0.01)

@@ -12,15 +12,8 @@ from typing import Any
 
 import pytest
 
-from eval.task.bundle import (
-    CONFIG,
-    MANIFEST,
-    WEIGHTS,
-    BundleError,
-    bundle_digest,
-    publish,
-    sha256_file,
-)
+from eval.task.bundle import CONFIG, MANIFEST, WEIGHTS, BundleError, bundle_digest, sha256_file
+from eval.task.store import publish
 from server.adapters.admission import Admission
 from server.adapters.base_shapes import linear_shapes
 from server.adapters.config import MAX_DEPTH

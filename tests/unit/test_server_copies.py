@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from eval.task.bundle import CONFIG, MANIFEST, WEIGHTS, read_aliases, read_version
+from eval.task.bundle import CONFIG, MANIFEST, WEIGHTS, read_version
+from eval.task.store import read_aliases
 from server.adapters import copies as module
 from server.adapters.admission import Admission
 from server.adapters.copies import Copies
 from server.adapters.refusal import Refusal
-from server.adapters.table import AdapterTable
-from server.metrics import Metrics
-from tests.conftest import BASE_SHA256, publish_new
+from tests.conftest import BASE_SHA256, make_table, publish_new
 
 
 @pytest.fixture
@@ -123,7 +122,7 @@ def test_copies_of_servers_that_were_killed_go_too(copies, store, short):
 
 
 async def test_a_table_serves_from_copies(copies, store, engine, short):
-    table = AdapterTable(store, engine, Metrics(), admission=Admission(BASE_SHA256), copies=copies)
+    table = make_table(store, engine, admission=Admission(BASE_SHA256), copies=copies)
     await table.refresh()
     assert table.find("spider").name == f"spider@{short}"
     publish_new(store, "second", tag="two", base_model_sha256="c" * 64)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from eval.task.bundle import ALIASES, CONFIG
+from eval.task.bundle import CONFIG
+from eval.task.store import ALIASES
 from server.adapters.deadline import MAX_STUCK, Deadline
 from server.adapters.refusal import Refusal
 from server.adapters.table import AdapterTable
-from server.metrics import Metrics
-from tests.conftest import publish_new
+from tests.conftest import make_table, publish_new
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def blocked(path: Path) -> None:
 
 @pytest.fixture
 def impatient(store: Path, engine) -> AdapterTable:
-    return AdapterTable(store, engine, Metrics(), seconds=0.2)
+    return make_table(store, engine, seconds=0.2)
 
 
 async def test_a_store_that_hangs_is_said_and_what_is_served_goes_on(impatient, store):
@@ -104,14 +104,14 @@ async def test_an_adapter_that_hangs_does_not_hold_up_the_others(
     impatient, store, engine, monkeypatch, gate
 ):
     hanging = publish_new(store, "hanging", tag="two")
-    admit = impatient.admission.admit_version
+    admit = impatient.loader.admission.admit_version
 
     def slow(_self: object, folder: Path, short: str) -> object:
         if short == hanging:
             gate.wait()
         return admit(folder, short)
 
-    monkeypatch.setattr(type(impatient.admission), "admit_version", slow)
+    monkeypatch.setattr(type(impatient.loader.admission), "admit_version", slow)
     with capture_logs() as logs:
         await impatient.refresh()
     assert [log["code"] for log in logs if log["event"] == "adapter_refused"] == ["timeout"]

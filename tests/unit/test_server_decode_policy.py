@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from server.decode.options import Options, Plan
 from server.errors import EngineFailed
-from tests.conftest import GOOD_SQL, assert_error, make_client
+from tests.conftest import GOOD_SQL, assert_error, make_client, make_table
 from tests.unit.test_server_generate import answer_to, ask
 from tests.unit.test_server_metrics import series, value
 
@@ -149,7 +149,7 @@ async def test_the_answer_ends_in_the_adapters_own_stop_token_under_the_grammar_
     store, engine, generator
 ):
     """Else the mask leaves only what the tokenizer calls the end, which this adapter never says."""
-    table = type(generator.adapters)(store, engine, generator.metrics, token_id={"eos": 7}.get)
+    table = make_table(store, engine, generator.metrics, token_id={"eos": 7}.get)
     await table.refresh()
     async with make_client(replace(generator, adapters=table)) as client:
         await answer_to(client, decoding="constrained")

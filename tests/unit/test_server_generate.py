@@ -9,7 +9,6 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from server.adapters.table import AdapterTable
 from server.confidence import raw_confidence
 from server.databases import Databases, key_id
 from server.decode import candidate
@@ -21,6 +20,7 @@ from tests.conftest import (
     FakeEngine,
     assert_error,
     make_client,
+    make_table,
     publish_new,
 )
 
@@ -120,7 +120,7 @@ async def test_a_version_can_be_asked_by_its_full_name(client, engine, generator
 
 
 async def test_the_adapters_own_stop_token_is_sent_along(store, engine, generator):
-    table = AdapterTable(store, engine, generator.metrics, token_id={"eos": 7}.get)
+    table = make_table(store, engine, generator.metrics, token_id={"eos": 7}.get)
     await table.refresh()
     async with make_client(replace(generator, adapters=table)) as client:
         await ask(client)
@@ -455,7 +455,7 @@ def test_raw_confidence_is_the_probability_of_the_whole_text(logprobs, expected)
 
 
 async def test_a_generator_without_its_adapter_says_so(tmp_path, generator, engine: FakeEngine):
-    empty = AdapterTable(tmp_path / "empty", engine, generator.metrics)
+    empty = make_table(tmp_path / "empty", engine, generator.metrics)
     await empty.refresh()
     bare: Generator = replace(generator, adapters=empty)
     async with make_client(bare) as client:

@@ -7,9 +7,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from server.adapters.table import AdapterTable
 from server.metrics import Metrics
-from tests.conftest import QUESTION, make_client, publish_new
+from tests.conftest import QUESTION, make_client, make_table, publish_new
 
 OPENAI = {"model": "spider", "prompt": "x"}
 WORDS = "abcdefghijklmnopqrstuvwxyz0123456789-._~%"
@@ -132,7 +131,7 @@ async def test_readiness_says_whether_the_engine_answers(client, engine, healthy
 
 
 async def test_readiness_waits_for_the_default_adapter(generator, engine, tmp_path):
-    empty = AdapterTable(tmp_path / "none", engine, Metrics())
+    empty = make_table(tmp_path / "none", engine)
     object.__setattr__(generator, "adapters", empty)
     async with make_client(generator) as client:
         response = await client.get("/health/ready")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,8 +55,9 @@ async def test_a_field_that_was_not_sent_is_not_made_up(client, engine, path):
 
 
 async def test_an_adapter_stops_where_it_was_trained_to(client, engine, generator):
-    served = generator.adapters.active["spider"]
-    generator.adapters.active["spider"] = type(served)(served.name, "", served.manifest, (7,))
+    routes = generator.adapters.routes
+    served = replace(routes["spider"].active, stop_token_ids=(7,))
+    routes["spider"] = replace(routes["spider"], active=served)
     await client.post("/v1/completions", json=COMPLETION)
     assert engine.questions[0].body["stop_token_ids"] == [7]
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from eval.task.bundle import Alias, put_evidence, read_aliases, read_bundle, write_aliases
+from eval.task.bundle import put_evidence, read_bundle
+from eval.task.store import Alias, read_aliases, write_aliases
 from server.adapters.proof import MAX_BYTES, MAX_PROBES, Probe, compared, read_probes
 from server.adapters.refusal import Refusal
 from server.adapters.table import AdapterTable

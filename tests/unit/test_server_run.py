@@ -20,10 +20,12 @@ import aiohttp
 import pytest
 
 from eval.task.base_model import BASE_MODEL, WEIGHTS_SHA256, BaseModelError
-from eval.task.bundle import BundleError, point_alias, read_aliases, read_bundle
+from eval.task.bundle import BundleError, read_bundle
 from eval.task.schema import parse_ddl
+from eval.task.store import point_alias, read_aliases
 from server import __main__ as command
 from server import run, supervisor
+from server.adapters.slots import MIN_RANK
 from server.databases import Database
 from server.registry import Registry
 from server.run import (
@@ -147,7 +149,7 @@ def test_what_ships_is_whole_and_fits_the_default_settings():
     }
     manifest = found[settings().default_adapter].manifest
     assert (manifest.base_model, manifest.base_model_sha256) == (BASE_MODEL, WEIGHTS_SHA256)
-    assert manifest.rank <= settings().max_lora_rank
+    assert manifest.rank <= MIN_RANK
     assert "{question}" in manifest.prompt_format.template
 
 

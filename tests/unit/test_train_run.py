@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from eval.task.base_model import BaseModelError
-from eval.task.bundle import read_aliases
+from eval.task.store import read_aliases
 from tests.unit.tiny import byte_tokenizer, llama
 from trainer.config import RecipeError, TrainConfig
 from trainer.faults import DiskError, expect_base, expect_targets, loading, writing
