@@ -3,7 +3,9 @@
 import asyncio
 import random
 from dataclasses import replace
+from typing import Any
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
@@ -11,11 +13,12 @@ from eval.task.audit import read_last
 from eval.task.bundle import WEIGHTS
 from eval.task.store import add_version, read_aliases
 from server.adapters.evidence import Evidence
-from server.adapters.operations import Operations
+from server.adapters.operations import Mode, Operations
 from server.adapters.sequential import Rules
+from server.adapters.table import AdapterTable
 from server.errors import EngineFailed, NotReady
 from server.rollout import MAX_TASKS, Rollouts
-from tests.conftest import GOOD_SQL, QUESTION, make_bundle, make_client
+from tests.conftest import GOOD_SQL, QUESTION, Ask, FakeEngine, make_bundle, make_client
 
 RULES = Rules(min_pairs=5, max_pairs=400)
 
@@ -42,7 +45,7 @@ async def asking(generator, rollouts):
         yield client
 
 
-async def ask(client, count=1, **fields):
+async def ask(client: httpx.AsyncClient, count: int = 1, **fields: Any) -> list[Any]:
     """The versions that answered `count` questions; what went on behind them has ended."""
     models = []
     for number in range(count):
@@ -54,12 +57,19 @@ async def ask(client, count=1, **fields):
     return models
 
 
-async def begin(table, operate, mode, version, share=1.0, **more):
-    operate.try_out(mode, "spider", version, share, **more)
+async def begin(
+    table: AdapterTable,
+    operate: Operations,
+    mode: Mode,
+    version: str,
+    share: float = 1.0,
+    **more: Any,
+) -> None:
+    operate.try_out(mode, "spider", version, share, **m)
     await table.refresh()
 
 
-def asked_of(engine, version):
+def asked_of(engine: FakeEngine, version: str) -> list[Ask]:
     return [ask for ask in engine.questions if ask.model.endswith(version)]
 
 

@@ -2,6 +2,8 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,7 +19,7 @@ from server.adapters.version_metrics import MAX_VERSIONS, OTHER, VersionMetrics
 from server.errors import AdapterNotFound
 from server.metrics import Metrics
 from server.settings import Settings
-from tests.conftest import make_table, publish_new
+from tests.conftest import QUESTION, make_table, publish_new
 
 
 @dataclass
@@ -183,8 +185,6 @@ def test_series_of_versions_are_bounded_and_go_with_their_version():
 
 
 async def test_answers_are_counted_by_version(client, generator):
-    from tests.conftest import QUESTION
-
     await client.post("/generate-sql", json=QUESTION)
     await client.post("/v1/completions", json={"model": "spider", "prompt": "x"})
     name = generator.adapters.active["spider"].name
@@ -193,7 +193,7 @@ async def test_answers_are_counted_by_version(client, generator):
     assert requests.labels(name, "passed_on")._value.get() == 1
 
 
-def settings_of(store, **more):
+def settings_of(store: Path, **more: Any) -> Settings:
     return Settings(store=store, **more)
 
 
