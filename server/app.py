@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_fastapi_instrumentator import Instrumentator
 
+from server.admin import admin_routes
 from server.auth import key_checker
 from server.doors import ID_HEADER, Cors, Doors, RequestIds
 from server.errors import install_error_handlers
@@ -18,6 +19,8 @@ DESCRIPTION = """English questions to SQL that one may trust.
 
 `POST /generate-sql` answers with SQL that was checked against the schema, and a confidence.
 The `/v1` routes are OpenAI's; adapters are listed as models."""
+
+ADMIN = "What an operator does with adapters while the server runs."
 
 
 def create_app(generator: Generator, settings: Settings) -> FastAPI:
@@ -32,10 +35,23 @@ def create_app(generator: Generator, settings: Settings) -> FastAPI:
         openai_routes(generator.engine, generator.adapters, created=int(time.time()))
     )
     app.include_router(guarded)
+    if settings.admin_keys and not settings.admin_port:
+        app.include_router(admin_routes(generator.adapters, settings))
     app.include_router(health_routes(generator))
     add_page(app)
     _instrument(app, generator)
     _add_middleware(app, generator, settings)
+    return app
+
+
+def create_admin_app(generator: Generator, settings: Settings) -> FastAPI:
+    """The application of the admin API's own listener."""
+    app: FastAPI = FastAPIOffline(
+        title="sqlwright admin", description=ADMIN, version="0.1.0", redirect_slashes=False
+    )
+    install_error_handlers(app)
+    app.include_router(admin_routes(generator.adapters, settings))
+    _add_middleware(app, generator, settings.model_copy(update={"cors_origins": []}))
     return app
 
 
@@ -56,6 +72,7 @@ def _add_middleware(app: FastAPI, generator: Generator, settings: Settings) -> N
         metrics=generator.metrics,
         max_body_bytes=settings.max_body_bytes,
         max_inflight=settings.max_inflight,
+        max_upload_bytes=settings.max_upload_bytes,
     )
     if settings.cors_origins:
         app.add_middleware(

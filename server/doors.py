@@ -32,6 +32,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 HOST = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
 REQUEST_ID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 ID_HEADER = "X-Request-ID"
+JSON = frozenset({"application/json"})
+UPLOADS = frozenset({"application/x-tar", "application/gzip", "application/x-gzip"})
 
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -49,12 +51,19 @@ class Doors:
     """Refuses what is too large, of the wrong type or too much; counts what is in progress."""
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, max_body_bytes: int, max_inflight: int
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        max_body_bytes: int,
+        max_inflight: int,
+        max_upload_bytes: int = 0,
     ) -> None:
         self.app = app
         self.metrics = metrics
         self.max_body_bytes = max_body_bytes
         self.max_inflight = max_inflight
+        self.max_upload_bytes = max_upload_bytes
         self.inflight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,15 +71,15 @@ class Doors:
             await self.app(scope, receive, send)
             return
         sending = _Sending(send, scope["path"])
-        is_work = scope["method"] == "POST"
-        if error := _malformed(scope) or (self._refusal(scope) if is_work else None):
+        is_work = scope["method"] == "POST" and not is_admin(scope)
+        if error := _malformed(scope) or self._refusal(scope, is_work=is_work):
             await error_response(error)(scope, receive, sending)
             return
         _drop(scope, "range")  # the files are small, and ranges have a syntax of their own to abuse
         self.inflight += is_work
         self.metrics.inflight.set(self.inflight)
         try:
-            await self.app(scope, self._limited(receive), sending)
+            await self.app(scope, self._limited(receive, self._most(scope)), sending)
         except Exception:
             if sending.has_started:
                 raise
@@ -80,26 +89,36 @@ class Doors:
             self.inflight -= is_work
             self.metrics.inflight.set(self.inflight)
 
-    def _refusal(self, scope: Scope) -> ServerError | None:
+    def _most(self, scope: Scope) -> int:
+        """Bytes that the body may have."""
+        return self.max_upload_bytes if is_upload(scope) else self.max_body_bytes
+
+    def _refusal(self, scope: Scope, *, is_work: bool) -> ServerError | None:
+        """Why a request with a body is refused; an operator's is not for want of room, since that
+        is when one must be able to roll back."""
+        if scope["method"] != "POST":
+            return None
         headers = Headers(scope=scope)
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and (len(length) > 18 or int(length) > self.max_body_bytes):
-            return self._too_large()
+        length, most = headers.get("content-length", "0"), self._most(scope)
+        if length.isdecimal() and (len(length) > 18 or int(length) > most):
+            return self._too_large(most)
+        has_body = "transfer-encoding" in headers or length != "0"
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
+        kinds = UPLOADS if is_upload(scope) else JSON
+        if kind not in kinds and (has_body or is_work):
             return WrongMediaType(
-                f"content type {kind[:60]!r} is not read", hint="send application/json"
+                f"content type {kind[:60]!r} is not read", hint=f"send {sorted(kinds)[-1]}"
             )
-        if self.inflight >= self.max_inflight:
+        if is_work and self.inflight >= self.max_inflight:
             self.metrics.rejected.labels("overloaded").inc()
             return Overloaded("too many requests in progress", hint="try again", retry_after=1)
         return None
 
-    def _too_large(self) -> TooLarge:
+    def _too_large(self, most: int) -> TooLarge:
         self.metrics.rejected.labels("too_large").inc()
-        return TooLarge(f"the body is over {self.max_body_bytes} bytes", hint="send less")
+        return TooLarge(f"the body is over {most} bytes", hint="send less")
 
-    def _limited(self, receive: Receive) -> Receive:
+    def _limited(self, receive: Receive, most: int) -> Receive:
         """`receive` that stops reading a body without Content-Length at the limit."""
         seen = 0
 
@@ -107,11 +126,20 @@ class Doors:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self.max_body_bytes:
-                raise self._too_large()
+            if seen > most:
+                raise self._too_large(most)
             return message
 
         return limited
+
+
+def is_admin(scope: Scope) -> bool:
+    return bool(scope["path"].startswith("/admin/"))
+
+
+def is_upload(scope: Scope) -> bool:
+    """True for the one route that takes an archive."""
+    return is_admin(scope) and bool(scope["path"].endswith("/publish"))
 
 
 def _malformed(scope: Scope) -> ServerError | None:

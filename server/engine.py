@@ -74,6 +74,8 @@ class Engine(Protocol):
     def forward(self, path: str, body: dict[str, Any]) -> Any:
         """An async context manager of the engine's `Reply` to `body` posted to `path`."""
 
+    async def unload(self, model: str) -> None: ...
+
     async def is_healthy(self) -> bool: ...
 
     async def close(self) -> None: ...
@@ -151,6 +153,14 @@ class VllmEngine:
         record = await self._record("/v1/completions", body | likeliest)
         with _readable():
             return read_next_tokens(record, len(prompts))
+
+    async def unload(self, model: str) -> None:
+        """Have the engine forget an adapter; one that it has not loaded is no error."""
+        try:
+            async with self._post("/v1/unload_lora_adapter", {"lora_name": model}):
+                pass
+        except (BadRequest, Unprocessable):
+            return  # not loaded
 
     async def _record(self, path: str, body: dict[str, Any]) -> Any:
         async with self._post(path, body) as response:

@@ -74,6 +74,11 @@ class MethodNotAllowed(ServerError):
     code = "method_not_allowed"
 
 
+class Conflict(ServerError):
+    status = 409
+    code = "conflict"
+
+
 class TooLarge(ServerError):
     status = 413
     code = "request_too_large"
@@ -100,6 +105,11 @@ class InvalidDdl(Unprocessable):
 
 class UnknownDialect(Unprocessable):
     code = "unknown_dialect"
+
+
+class StoreFailed(ServerError):
+    status = 500
+    code = "store_error"
 
 
 class EngineFailed(ServerError):

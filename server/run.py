@@ -12,33 +12,25 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from eval.task.audit import read_last
-from eval.task.base_model import BaseModelError, resolve_base_model, weights_sha256
+from eval.task.base_model import BaseModelError, resolve_base_model
 from eval.task.store import publish, read_aliases
-from server.adapters.admission import Admission
-from server.adapters.base_shapes import linear_shapes
 from server.adapters.copies import Copies
-from server.adapters.loading import Loader
-from server.adapters.sequential import Rules
 from server.adapters.slots import fitted
 from server.adapters.table import AdapterTable
-from server.advice import Adviser
-from server.app import create_app
-from server.databases import Databases
-from server.decode.options import Options, Plan
+from server.app import create_admin_app, create_app
 from server.engine import VllmEngine
-from server.generate import FileTokenizer, Generator
-from server.metrics import Metrics
-from server.registry import Registry
-from server.rollout import Rollouts
+from server.generate import Generator
 from server.settings import Settings
-from server.supervisor import MODULES, EngineStartError, Supervisor, has_gpu
+from server.supervisor import EngineStartError, Supervisor, has_gpu
+from server.wiring import make_generator
 
 log = structlog.get_logger()
 BUNDLED = Path(__file__).parent / "bundled"
@@ -144,18 +136,22 @@ async def serve(settings: Settings) -> None:
         StartError, BaseModelError, EngineStartError, BundleError: it can't start or go on.
     """
     progress = Progress()
-    listener = bind(settings.host, settings.port)
-    with contextlib.closing(listener):
+    listeners = [bind(settings.host, settings.port)]
+    with contextlib.ExitStack() as stack:
+        if settings.admin_keys and settings.admin_port:
+            listeners.append(bind(settings.admin_host, settings.admin_port))
+        for listener in listeners:
+            stack.enter_context(contextlib.closing(listener))
         check_machine(settings)
         publish_bundled(settings.store)
         settings = fitted(settings)
         base = await asyncio.to_thread(resolve_base_model, settings.base_model, progress.say)
         async with _engine(settings, base, progress) as (engine, supervisor):
-            generator = await asyncio.to_thread(_generator, settings, engine, base)
+            generator = await asyncio.to_thread(make_generator, settings, engine, base)
             if supervisor:
                 generator.metrics.follow_restarts(lambda: supervisor.restarts)
             try:
-                await _serve_http(settings, generator, supervisor, listener, progress)
+                await _serve_http(settings, generator, supervisor, listeners, progress)
             finally:
                 Copies(settings.versions_folder).remove()
 
@@ -185,82 +181,29 @@ async def _engine(
         await engine.close()
 
 
-def _generator(settings: Settings, engine: VllmEngine, base: Path | str) -> Generator:
-    metrics = Metrics()
-    registry = Registry(settings.databases)
-    local = base if isinstance(base, Path) else None
-    has_tokenizer = local is not None and (local / "tokenizer.json").is_file()
-    tokenizer = FileTokenizer(local) if local and has_tokenizer else None
-    loader = Loader(
-        settings.store,
-        engine,
-        metrics,
-        admission=Admission(
-            base_sha256=weights_sha256(local) if local else "",
-            shapes=linear_shapes(local) if local else {},
-            max_rank=settings.max_lora_rank,
-            modules=None if settings.engine_url else frozenset(MODULES),
-        ),
-        token_id=tokenizer.token_id if tokenizer else lambda _: None,
-        seconds=settings.adapter_seconds,
-        copies=None if settings.engine_url else Copies(settings.versions_folder),
-    )
-    slots = max(settings.max_loras, settings.max_cpu_loras)
-    adapters = AdapterTable(loader, metrics, slots=slots, retire_seconds=settings.request_seconds)
-    return Generator(
-        engine=engine,
-        adapters=adapters,
-        databases=Databases(registry.databases(), settings.default_database, registry.databases),
-        metrics=metrics,
-        default_adapter=settings.default_adapter,
-        max_tokens=settings.max_tokens,
-        max_model_len=settings.max_model_len,
-        tokenizer=tokenizer,
-        plan=Plan(settings.decoding, settings.repair),
-        options=Options(
-            settings.temperature,
-            settings.repair_samples,
-            settings.agree_by,
-            settings.run_queries,
-        ),
-        adviser=Adviser(settings.suggest_ms),
-        rollouts=Rollouts(adapters, rules_of(settings), may_run=settings.run_queries),
-    )
-
-
-def rules_of(settings: Settings) -> Rules:
-    """When rollouts end here."""
-    return Rules(
-        settings.rollout_margin,
-        settings.rollout_error,
-        settings.rollout_min_pairs,
-        settings.rollout_max_pairs,
-        settings.rollout_min_agreement,
-    )
-
-
 async def _serve_http(
     settings: Settings,
     generator: Generator,
     supervisor: Supervisor | None,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     progress: Progress,
 ) -> None:
-    """HTTP answers from the first moment (readiness 503), the engine joins when it is up."""
-    app = create_app(generator, settings)
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30
-    )
-    server = _Server(config)
+    """HTTP answers from the first moment (readiness 503), the engine joins when it is up. The
+    second listener, if there is one, is the admin API's."""
+    apps = [create_app(generator, settings)]
+    if len(listeners) > 1:
+        apps.append(create_admin_app(generator, settings))
+    servers = [_server(app) for app in apps]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.handle_exit, number, None)
-    http = asyncio.create_task(server.serve(sockets=[listener]))
-    work = asyncio.create_task(_bring_up(settings, generator, supervisor, listener, progress))
+        loop.add_signal_handler(number, _end, servers, number)
+    http = asyncio.create_task(_serve_all(servers, listeners))
+    work = asyncio.create_task(_bring_up(settings, generator, supervisor, listeners[0], progress))
     try:
         done, _ = await asyncio.wait({http, work}, return_when=asyncio.FIRST_COMPLETED)
         if work in done:
-            server.should_exit = True
+            for server in servers:
+                server.should_exit = True
             await http
             work.result()
         http.result()
@@ -268,6 +211,27 @@ async def _serve_http(
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
+
+
+async def _serve_all(servers: Sequence[uvicorn.Server], listeners: Sequence[socket.socket]) -> None:
+    pairs = zip(servers, listeners, strict=True)
+    try:
+        await asyncio.gather(*(server.serve(sockets=[taken]) for server, taken in pairs))
+    finally:
+        for server in servers:  # one that failed takes the other with it
+            server.should_exit = True
+
+
+def _end(servers: Sequence[uvicorn.Server], number: int) -> None:
+    for server in servers:
+        server.handle_exit(number, None)
+
+
+def _server(app: FastAPI) -> "_Server":
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30
+    )
+    return _Server(config)
 
 
 async def _bring_up(
@@ -311,6 +275,8 @@ def _announce(
     )
     key = " -H 'Authorization: Bearer KEY'" if settings.api_keys else ""
     say(f"ready: {served}")
+    if settings.admin_keys and settings.admin_port:
+        say(f"admin API http://{settings.admin_host}:{settings.admin_port}/docs")
     say(f"page {url}/   docs {url}/docs   metrics {url}/metrics   try:")
     body = '{"natural_language_query": "Show me all users who signed up last month"}'
     print(  # noqa: T201 - the one line that is meant to be copied

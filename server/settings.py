@@ -53,6 +53,18 @@ class Settings(BaseSettings):
     api_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list, description="accepted API keys, separated by commas; none: open"
     )
+    admin_keys: Annotated[list[SecretStr], NoDecode] = Field(
+        default_factory=list,
+        description="keys of the admin API, separated by commas; none: there is no admin API",
+    )
+    admin_host: str = Field("127.0.0.1", description="address of the admin API's own listener")
+    admin_port: int = Field(
+        0, ge=0, le=65535, description="port of the admin API's own listener; 0: it has none"
+    )
+    uploads: bool = Field(False, description="take bundles over the admin API")
+    max_upload_bytes: int = Field(
+        256 << 20, ge=1024, description="largest uploaded bundle, packed or not, bytes"
+    )
     cors_origins: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="origins allowed by CORS, separated by commas"
     )
@@ -123,7 +135,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("api_keys", "cors_origins"):
+        for name in ("api_keys", "admin_keys", "cors_origins"):
             if isinstance(text := values.get(name), str):
                 values[name] = [part.strip() for part in text.split(",") if part.strip()]
         return values
@@ -152,6 +164,14 @@ class Settings(BaseSettings):
     def _no_wildcard(self) -> Self:
         if "*" in self.cors_origins and self.api_keys:
             raise ValueError("cors_origins: name the origins; '*' is refused where keys are used")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_apart(self) -> Self:
+        if {key.get_secret_value() for key in self.admin_keys} & {
+            key.get_secret_value() for key in self.api_keys
+        }:
+            raise ValueError("admin_keys: must not be among api_keys")
         return self
 
     @model_validator(mode="after")

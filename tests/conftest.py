@@ -95,6 +95,7 @@ class FakeEngine:
         self.chunks: list[bytes | Exception] = [b'{"object":"text_completion"}']
         self.content_type = "application/json"
         self.forwards_open = 0
+        self.unloaded: list[str] = []
         self.likeliest: dict[str, list[dict[int, float]]] = {}
 
     def enqueue(
@@ -184,6 +185,9 @@ class FakeEngine:
             if isinstance(chunk, Exception):
                 raise chunk
             yield chunk
+
+    async def unload(self, model: str) -> None:
+        self.unloaded.append(model)
 
     async def is_healthy(self) -> bool:
         return self.healthy

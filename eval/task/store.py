@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from eval.task.audit import append, shell_actor
 from eval.task.bundle import (
@@ -78,8 +78,8 @@ class Alias:
         return self.canary or self.shadow
 
     @property
-    def mode(self) -> str:
-        """How it is tried: `canary`, `shadow`, or empty."""
+    def mode(self) -> Literal["", "canary", "shadow"]:
+        """How it is tried."""
         return "canary" if self.canary else "shadow" if self.shadow else ""
 
     @property

@@ -17,16 +17,19 @@ from eval.task.store import default_store, read_aliases
 from server.adapters.admission import Admission
 from server.adapters.base_shapes import linear_shapes
 from server.adapters.collection import Policy, stored_versions
+from server.adapters.evidence import Evidence
 from server.adapters.operations import Mode
 from server.adapters.refusal import Refusal, code_of
 from server.adapters.shell import (
     ENTRY_HEADS,
+    EVIDENCE_HEADS,
     GIB,
     JsonOption,
     QuotaOption,
     StoreOption,
     audit_cells,
     entry_cells,
+    evidence_cells,
     failing,
     failure,
     mib_text,
@@ -214,6 +217,20 @@ def withdraw(alias: AliasArgument, store: StoreOption = None, as_json: JsonOptio
         show_json({"alias": alias, "withdrawn": True})
     else:
         print(f"{alias}: withdrawn")
+
+
+@app.command()
+def evidence(alias: AliasArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Show the last rollouts of an alias: both versions side by side, and what the test says."""
+    with failing():
+        report = Evidence(store or default_store()).report(alias)
+    if as_json:
+        show_json(report)
+        return
+    rows = [row for rollout in report["rollouts"] for row in evidence_cells(rollout)]
+    show_table(EVIDENCE_HEADS, rows)
+    for rollout in report["rollouts"][:1]:
+        typer.echo(rollout["says"])
 
 
 @app.command()

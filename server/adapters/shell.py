@@ -121,3 +121,23 @@ def audit_cells(record: Mapping[str, Any]) -> tuple[str, ...]:
     if detail := record.get("detail"):
         changed.append(str(detail))
     return *named, "\n".join(changed)
+
+
+EVIDENCE_HEADS = ("began", "mode", "version", "n", "usable", "p50 ms", "verdict")
+
+
+def evidence_cells(rollout: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """A row for each of the two versions of a reported rollout."""
+    for arm in ("active", "candidate"):
+        found = rollout["arms"][arm]
+        usable = found["usable"]
+        low, high = usable["interval"] if usable else (0.0, 0.0)
+        yield (
+            rollout["began"],
+            f"{rollout['mode']} {100 * rollout['share']:g} %",
+            f"{rollout[arm]} ({arm})",
+            str(found["n"]),
+            f"{100 * usable['value']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]" if usable else "",
+            str(found["latency_ms_p50"] or ""),
+            rollout["verdict"] or rollout["state"],
+        )

@@ -65,7 +65,7 @@ async def begin(
     share: float = 1.0,
     **more: Any,
 ) -> None:
-    operate.try_out(mode, "spider", version, share, **m)
+    operate.try_out(mode, "spider", version, share, **more)
     await table.refresh()
 
 

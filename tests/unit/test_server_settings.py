@@ -33,6 +33,7 @@ def test_a_variable_is_read_and_an_option_stands_over_it(monkeypatch):
 OTHER_VALUES = {
     "max_lora_rank": "64", "engine_url": "http://e", "log_level": "debug", "decoding": "free",
     "repair": "agree", "agree_by": "text", "repair_samples": "4", "run_queries": "true",
+    "uploads": "true",
 }  # fmt: skip
 
 

@@ -16,7 +16,10 @@ from eval.task.bundle import WEIGHTS
 from eval.task.store import ALIASES, Alias, read_aliases
 from server.adapters.__main__ import app
 from server.adapters.collection import size_of
+from server.adapters.evidence import Evidence
+from server.adapters.sequential import Rules
 from server.adapters.shell import age_text, audit_cells
+from server.adapters.trials import Observation, Trial
 from tests.conftest import make_bundle
 
 
@@ -248,3 +251,23 @@ def test_a_record_of_another_version_is_shown_as_far_as_it_goes():
     assert audit_cells({"at": "now", "after": {"active": "1"}}) == (
         "now", "", "", "", "active: None → 1",
     )  # fmt: skip
+
+
+def test_the_evidence_of_a_rollout_is_a_row_for_each_version(shell, one, two):
+    shell("shadow", "spider", two, "--share", "0.5")
+    evidence = Evidence(shell.store)
+    good, bad = Trial(False, True, None, 10.0), Trial(False, False, None, 20.0)
+    rollout = evidence.begin("spider", shell.spider, Rules())
+    evidence.add(rollout, [Observation(good, bad)] * 4)
+    shown = shell("evidence", "spider").stdout
+    assert f"{one} (active)" in shown and f"{two} (candidate)" in shown
+    assert "100.0 % [51.0, 100.0]" in shown and "0.0 % [0.0, 49.0]" in shown
+    assert "after 4 questions the candidate is -100.0 points" in shown
+    shell("rollback", "spider")
+    (found,) = shell.json("evidence", "spider")["rollouts"]
+    assert (found["verdict"], found["actor"], found["pairs"]) == ("rollback", "shell:ann", 4)
+
+
+def test_an_alias_without_rollouts_has_no_evidence(shell, one):
+    assert shell.json("evidence", "spider")["rollouts"] == []
+    shell("evidence", "spider")
