@@ -2,13 +2,14 @@
 # make train: train and publish the bundled adapter (one GPU, Spider in data/).
 # make fuzz SECONDS=3600: random queries, then random bytes, against the guard, half the time each.
 # make mutate-guard: how many changes of the guard's code its tests notice (hours; ARGS="--share 0.2": a fifth).
+# make lifecycle: 10,000 steps of the state machine of adapters' life.
 # make guard-engines: 10,000 generated queries on each real engine.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SECONDS ?= 600
 
-.PHONY: serve train test lint types install clean fuzz mutate-guard guard-engines
+.PHONY: serve train test lint types install clean fuzz mutate-guard guard-engines lifecycle
 
 serve:
 	@$(PYTHON) -m server.install serve --venv $(VENV)
@@ -39,6 +40,9 @@ mutate-guard: install
 
 guard-engines: install
 	SQLWRIGHT_GUARD_QUERIES=10000 $(BIN)/python -m pytest tests/integration/test_guard_engines.py $(ARGS)
+
+lifecycle: install
+	LIFECYCLE_COURSES=200 LIFECYCLE_STEPS=50 $(BIN)/python -m pytest tests/unit/test_server_lifecycle.py $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

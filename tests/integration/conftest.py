@@ -13,6 +13,8 @@ from playwright.async_api import Browser, async_playwright
 
 from tests.integration.live import Live
 
+ADMIN_KEY = "integration-admin"
+
 
 @pytest.fixture(scope="session")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
@@ -24,6 +26,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "SQLWRIGHT_MAX_TOKENS": "128",
         "SQLWRIGHT_REQUEST_SECONDS": "600",  # a bound for hangs, on a machine that does other work
         "SQLWRIGHT_RESCAN_SECONDS": "1",
+        "SQLWRIGHT_ADMIN_KEYS": ADMIN_KEY,
     }
     with log.open("w") as err:
         process = subprocess.Popen(
