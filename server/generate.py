@@ -126,9 +126,7 @@ class Generator:
                 self._compare(wanted, served, Tried(stages.elapsed_ms), request, key)
             raise
         check, asked = outcome.candidate.check, decoder.asked
-        self._compare(
-            wanted, served, Tried(stages.elapsed_ms, asked, outcome.candidate), request, key
-        )
+        self._compare(wanted, served, _tried(stages, decoder, outcome), request, key)
         suggestions: list[SuggestionOut] = []
         if check.valid:
             suggestions = await self.adviser.advise(check.sql, asked.readable, asked.dialect)
@@ -168,7 +166,7 @@ class Generator:
                 if not is_fault_of_version(error):
                     raise
                 return Tried(stages.elapsed_ms)
-            return Tried(stages.elapsed_ms, decoder.asked, outcome.candidate)
+            return _tried(stages, decoder, outcome)
 
         if self.rollouts:
             self.rollouts.observe(alias, served, result, again)
@@ -238,6 +236,10 @@ class Generator:
             decoder.asked.served.name, verdict, tokens=tokens, seconds=seconds,
             confidence=confidence,
         )  # fmt: skip
+
+
+def _tried(stages: Stages, decoder: Decoder, outcome: Outcome) -> Tried:
+    return Tried(stages.elapsed_ms, decoder.asked, outcome.candidate, outcome.is_repaired)
 
 
 def _response(

@@ -39,11 +39,13 @@ STORE_ERRORS = (EvidenceError, BundleError, OSError, Refusal)
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What a version made of a question; `found` and `asked` are None where it gave no answer."""
+    """What a version made of a question; `found` and `asked` are None where it gave no answer. A
+    repaired answer is the decoder's merit, and says that the version's own would not do."""
 
     latency_ms: float
     asked: Asked | None = None
     found: Candidate | None = None
+    is_repaired: bool = False
 
 
 Again = Callable[[Served], Awaitable[Tried]]
@@ -114,7 +116,8 @@ class Rollouts:
         if result.found is None or result.asked is None:
             return Trial(failed=True, valid=False, latency_ms=result.latency_ms)
         ran = await runs(result.found, result.asked, self.may_run)
-        return Trial(False, result.found.valid, ran, result.latency_ms)
+        is_good = result.found.valid and not result.is_repaired
+        return Trial(False, is_good, ran, result.latency_ms)
 
     async def _agreed(self, one: Tried, other: Tried) -> bool | None:
         if not (one.asked and one.found and one.found.valid and other.found and other.found.valid):

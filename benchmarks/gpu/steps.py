@@ -173,6 +173,15 @@ def _sweep(session: Session) -> Iterator[Command]:
     yield python("trainer.sweep", SWEEP, *words)
 
 
+def _swaps(session: Session) -> Iterator[Command]:
+    words = ["--base-url", session.url, "--folder", str(session.work / "swaps")]
+    yield python("benchmarks.swaps", *words, "--steady-seconds", "5")
+
+
+def _adapters(session: Session) -> Iterator[Command]:
+    yield python("benchmarks.adapters", "--folder", session.work / "adapters", "--requests", "256")
+
+
 STEPS: Mapping[str, Step] = {
     "train": Step(f"train the recipe and publish it as {ALIAS!r}", _train),
     "again": Step("the same once more, as 'again': is the result reproduced?", _again),
@@ -187,4 +196,6 @@ STEPS: Mapping[str, Step] = {
     "precision": Step("what NF4 in training costs at serving", _precision),
     "speed": Step("training tokens/s against plain TRL, at an equal loss", _speed),
     "sweep": Step("variants of the recipe (--variant)", _sweep),
+    "swaps": Step("1,000 swaps of an adapter under load", _swaps, is_served=True),
+    "adapters": Step("more adapters than slots, against plain vLLM", _adapters),
 }

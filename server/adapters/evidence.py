@@ -6,20 +6,22 @@ the same order, so that all compute the same test.
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eval.task.store import Alias
+from eval.task.store import ALIASES, Alias, read_aliases
 from server.adapters.report import summary
 from server.adapters.sequential import Pairing, Rules, SequentialTest
 from server.adapters.trials import Observation, Trial
 
 FILE = "rollouts.sqlite"
 KEPT_ROLLOUTS = 20  # that have ended, of each alias
+MAX_OBSERVATIONS = 1_000_000  # of a rollout, about 40 MB; twice what a share of 0.01 needs
 BUSY_SECONDS = 10.0
 # A rollback journal, since the store may be a shared folder: WAL needs shared memory.
 SCHEMA = """
@@ -35,6 +37,7 @@ CREATE TABLE IF NOT EXISTS observations (
 CREATE INDEX IF NOT EXISTS by_rollout ON observations (rollout, id);
 """
 FACTS = "alias active candidate mode share began ended verdict reason actor".split()
+BEGAN = "active candidate mode share began rules".split()
 TRIAL = 4  # columns of a trial
 
 
@@ -42,19 +45,52 @@ class EvidenceError(ValueError):
     """The evidence can't be read or written; the message says what to do."""
 
 
+class Followed:
+    """The test of the rollout that `row` began, and how far its rows were read.
+
+    Raises:
+        ValueError, TypeError: the row is damaged, or of another version of sqlwright.
+    """
+
+    def __init__(self, row: sqlite3.Row) -> None:
+        self.began = tuple(row[name] for name in BEGAN)
+        is_canary = row["mode"] == "canary"
+        self.last = 0
+        self.test = SequentialTest(Rules(**json.loads(row["rules"])))
+        self._pairing = Pairing.of_share(row["share"]) if is_canary else Pairing()
+
+    def add(self, seen: Iterable[tuple[int, Observation]]) -> None:
+        """Observations with their numbers, in order; those that it has had are left out."""
+        for number, observation in seen:
+            if number <= self.last:
+                continue
+            self.last = number
+            for difference in self._pairing.add(observation):
+                self.test.add(difference, observation.agreed)
+
+
 class Evidence:
-    """Rollouts of the store at `store`; remembers how far it has read each. Use one in one thread
-    at a time. All methods raise EvidenceError where the file can't be used."""
+    """Rollouts of the store at `store`; remembers how far it has read each. A thread that a disk
+    held up may end late: it does no harm to those that came after it. All methods raise
+    EvidenceError where the file can't be used."""
 
     def __init__(self, store: Path) -> None:
         self.path = store / FILE
-        self._tests: dict[int, tuple[SequentialTest, Pairing, int]] = {}
+        self._followed: dict[int, Followed] = {}
+        self._lock = threading.Lock()
 
     def begin(self, alias: str, entry: Alias, rules: Rules) -> int:
         """The id of the rollout of `entry`'s candidate: the one in progress, which other servers
-        may have begun, or a new one. Whatever else was in progress of `alias` is over."""
-        assert entry.candidate
-        key = (alias, entry.active, entry.candidate, entry.mode, entry.share)
+        may have begun, or a new one. Whatever else was in progress of `alias` is over.
+
+        Raises:
+            EvidenceError: `aliases.json` says otherwise by now; nothing is begun.
+            BundleError: it is damaged.
+        """
+        key = _key(alias, entry)
+        current = read_aliases(self.path.parent).get(alias)
+        if current is None or _key(alias, current) != key:
+            raise EvidenceError(f"{alias}: its rollout has ended: {ALIASES} has changed")
         with self._open() as db:
             found = db.execute(
                 "SELECT id FROM rollouts WHERE alias = ? AND active = ? AND candidate = ?"
@@ -78,10 +114,14 @@ class Evidence:
             return int(made.lastrowid or 0)
 
     def add(self, rollout: int, observations: Sequence[Observation]) -> None:
-        """Keep `observations`, all or none."""
+        """Keep `observations`, all or none: none of a rollout that has `MAX_OBSERVATIONS`, since
+        one that waits for its operator must not fill the disk."""
         rows = [(rollout, *_cells(o.active), *_cells(o.candidate), o.agreed) for o in observations]
         places = ", ".join("?" * (2 + 2 * TRIAL))
         with self._open() as db:
+            query = "SELECT count(*) FROM observations WHERE rollout = ?"
+            if db.execute(query, (rollout,)).fetchone()[0] >= MAX_OBSERVATIONS:
+                return
             db.executemany(
                 "INSERT INTO observations (rollout, active_failed, active_valid, active_ran,"
                 " active_ms, candidate_failed, candidate_valid, candidate_ran, candidate_ms,"
@@ -91,16 +131,21 @@ class Evidence:
 
     def follow(self, rollout: int) -> SequentialTest:
         """The test with all that was seen so far, by any server."""
-        with self._open() as db:
-            if rollout not in self._tests:
-                self._tests[rollout] = _new_test(db, rollout)
-            test, pairing, last = self._tests[rollout]
-            for number, seen in _read(db, rollout, last):
-                last = number
-                for difference in pairing.add(seen):
-                    test.add(difference, seen.agreed)
-            self._tests[rollout] = test, pairing, last
-        return test
+        with _readable():
+            with self._open() as db:
+                row = db.execute("SELECT * FROM rollouts WHERE id = ?", (rollout,)).fetchone()
+                if row is None:
+                    raise EvidenceError(f"{FILE}: rollout {rollout} is gone")
+                known, new = self._followed.get(rollout), Followed(row)
+                # A file in place of one that was moved away gives the same numbers again.
+                followed = known if known and known.began == new.began else new
+                seen = _rows(db, rollout, followed.last)
+            # All are read before one counts: after a fault halfway they would count twice.
+            observations = [_observation(row) for row in seen]
+        with self._lock:
+            followed.add(observations)
+            self._followed[rollout] = followed
+        return followed.test
 
     def stop(self, alias: str, verdict: str, reason: str, actor: str) -> None:
         """Note how the rollout of `alias` in progress, if there is one, ended, and by whom."""
@@ -117,36 +162,44 @@ class Evidence:
         """The last rollouts of `alias`, the newest first: for JSON."""
         if not self.path.exists():
             return {"alias": alias, "rollouts": []}
-        with self._open() as db:
-            found = db.execute(
-                "SELECT * FROM rollouts WHERE alias = ? ORDER BY id DESC LIMIT ?", (alias, limit)
-            ).fetchall()
-            rollouts = [self._reported(db, row) for row in found]
+        with _readable():
+            with self._open() as db:
+                found = db.execute(
+                    "SELECT * FROM rollouts WHERE alias = ? ORDER BY id DESC LIMIT ?",
+                    (alias, limit),
+                ).fetchall()
+                seen = [_rows(db, row["id"], 0) for row in found]
+            # The servers may write again while this computes.
+            rollouts = [_reported(row, rows) for row, rows in zip(found, seen, strict=True)]
         return {"alias": alias, "rollouts": rollouts}
-
-    def _reported(self, db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
-        test, pairing, _ = _new_test(db, row["id"])
-        seen = [observation for _, observation in _read(db, row["id"], 0)]
-        for observation in seen:
-            for difference in pairing.add(observation):
-                test.add(difference, observation.agreed)
-        facts = {name: row[name] for name in FACTS}
-        return facts | {"rules": json.loads(row["rules"])} | summary(seen, test)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """A connection in one transaction."""
-        try:
-            with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as db:
-                db.row_factory = sqlite3.Row
-                db.execute("PRAGMA foreign_keys = ON")
-                db.executescript(SCHEMA)
-                with db:
-                    db.execute("BEGIN IMMEDIATE")
-                    yield db
-        except sqlite3.Error as error:
-            message = f"{FILE}: {error}; if it is damaged, move it away: only evidence is lost"
-            raise EvidenceError(message) from error
+        with _readable(), closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as db:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA foreign_keys = ON")
+            db.executescript(SCHEMA)
+            with db:
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raise EvidenceError for whatever a damaged file, or one of another version, leads to."""
+    try:
+        yield
+    except EvidenceError:
+        raise
+    except (sqlite3.Error, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        message = f"{FILE}: {error}; if it is damaged, move it away: only evidence is lost"
+        raise EvidenceError(message) from error
+
+
+def _key(alias: str, entry: Alias) -> tuple[object, ...]:
+    """What makes two rollouts the same one."""
+    return alias, entry.active, entry.candidate, entry.mode, entry.share
 
 
 def _now() -> str:
@@ -166,23 +219,24 @@ def _trial(row: sqlite3.Row, arm: str) -> Trial | None:
     return Trial(bool(failed), bool(valid), None if ran is None else bool(ran), float(ms))
 
 
-def _read(db: sqlite3.Connection, rollout: int, last: int) -> Iterator[tuple[int, Observation]]:
+def _rows(db: sqlite3.Connection, rollout: int, last: int) -> list[sqlite3.Row]:
     """What was seen of a rollout after row `last`, in the order of rows."""
-    rows = db.execute(
+    return db.execute(
         "SELECT * FROM observations WHERE rollout = ? AND id > ? ORDER BY id", (rollout, last)
-    )
-    for row in rows:
-        agreed = None if row["agreed"] is None else bool(row["agreed"])
-        yield row["id"], Observation(_trial(row, "active"), _trial(row, "candidate"), agreed)
+    ).fetchall()
 
 
-def _new_test(db: sqlite3.Connection, rollout: int) -> tuple[SequentialTest, Pairing, int]:
-    row = db.execute("SELECT mode, share, rules FROM rollouts WHERE id = ?", (rollout,)).fetchone()
-    if row is None:
-        raise EvidenceError(f"{FILE}: rollout {rollout} is gone")
-    is_canary = row["mode"] == "canary"
-    pairing = Pairing.of_share(row["share"]) if is_canary else Pairing()
-    return SequentialTest(Rules(**json.loads(row["rules"]))), pairing, 0
+def _observation(row: sqlite3.Row) -> tuple[int, Observation]:
+    agreed = None if row["agreed"] is None else bool(row["agreed"])
+    return row["id"], Observation(_trial(row, "active"), _trial(row, "candidate"), agreed)
+
+
+def _reported(row: sqlite3.Row, rows: Iterable[sqlite3.Row]) -> dict[str, Any]:
+    followed = Followed(row)
+    seen = [_observation(found) for found in rows]
+    followed.add(seen)
+    facts = {name: row[name] for name in FACTS} | {"rules": json.loads(row["rules"])}
+    return facts | summary([observation for _, observation in seen], followed.test)
 
 
 def _forget_old(db: sqlite3.Connection, alias: str) -> None:

@@ -17,8 +17,14 @@ from server.adapters.trials import Observation
 Verdict = Literal["go_on", "promote", "roll_back", "undecided"]
 # Bets in parts of the largest that can't lose everything: the capital is the mean over them, so
 # that none has to be right (a mixture, as in the paper's section on betting with a grid).
-STAKES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+# Simulated, an equal candidate needs 6 % fewer questions than with aGRAPA at the median, and 15 %
+# fewer at the 95th percentile. Without the least stake 8 of 100 rollouts with a margin of 0.02, of versions that
+# differ in 30 % of questions, stay open after 20,000 questions, not 1.
+STAKES = (0.05, 0.1, 0.2, 0.4, 0.8)
 MAX_BLOCK = 20
+# What may wait for its other half. Little, so that both halves are of the same hour: were they
+# thousands of questions apart, harder questions would look like a worse version.
+WAITING_BLOCKS, WAITING_CANDIDATES = 2, 8
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,17 @@ class Pairing:
     """Differences, candidate minus active, of observations that come in any order.
 
     A pair is one at once. Of a canary, where a question has one answer, each of the candidate's is
-    set against the mean of the active version's next `block`, so that a small share loses little.
+    set against the mean of `block` of the active version's from around the same time, so that a
+    small share loses little. What waits for long is left out, whatever it says.
     """
 
     block: int = 1
-    _active: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
-    _candidate: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+    _active: deque[float] = field(init=False)
+    _candidate: deque[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._active = deque(maxlen=WAITING_BLOCKS * self.block)
+        self._candidate = deque(maxlen=WAITING_CANDIDATES)
 
     @classmethod
     def of_share(cls, share: float) -> "Pairing":

@@ -29,14 +29,12 @@ MODES = ("shadow", "canary")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate whose share of usable answers is `difference` above the active version's."""
+    """A candidate whose share of usable answers is `difference` above the active version's, and
+    that agrees with it on `agreement` of those that both have."""
 
     name: str
     difference: float
-
-    @property
-    def is_worse(self) -> bool:
-        return self.difference < 0
+    agreement: float = AGREED
 
 
 CANDIDATES = (
@@ -44,6 +42,7 @@ CANDIDATES = (
     Candidate("worse by the margin", -0.05),
     Candidate("equal", 0.0),
     Candidate("better by the margin", 0.05),
+    Candidate("equal, but of other answers", 0.0, agreement=0.1),
 )
 
 
@@ -57,7 +56,7 @@ def shadowed(candidate: Candidate, draw: random.Random) -> Iterator[Observation]
             mine, theirs = (False, True) if place < better else (True, False)
         else:
             mine = theirs = draw.random() < (USABLE - (differing - better)) / (1 - differing)
-        agreed = draw.random() < AGREED if mine and theirs else None
+        agreed = draw.random() < candidate.agreement if mine and theirs else None
         yield Observation(Trial(False, mine), Trial(False, theirs), agreed)
 
 
@@ -102,6 +101,7 @@ def row_of(mode: str, candidate: Candidate, found: list[tuple[str, int]]) -> dic
         "difference": candidate.difference,
         "runs": len(found),
         "promoted": verdicts.count("promote"),
+        "promoted_interval": exact_interval(verdicts.count("promote"), len(found)),
         "rolled_back": verdicts.count("roll_back"),
         "undecided": verdicts.count("undecided"),
         "questions_p50": questions[len(questions) // 2],
@@ -127,7 +127,10 @@ def figure_of(rows: list[dict[str, Any]], rules: Rules, per_second: float) -> Fi
     notes = (
         f"simulated: {100 * USABLE:.1f} % of the active version's answers are usable (measured on "
         f"Spider dev); promoted if it is not worse by {100 * rules.margin:g} points, "
-        f"each verdict wrong with a probability of at most {rules.error:g}; questions: those put "
+        f"each verdict wrong with a probability of at most {rules.error:g}; assumed: as a shadow, "
+        f"{100 * DIFFERING:g} % of questions get a usable answer of one version only, and both "
+        f"agree on {100 * AGREED:g} % of the others; a canary's answers are not compared, so that "
+        "it can't see that they are others; questions: those put "
         f"to the alias, of which the candidate is asked {100 * SHARE:g} %; the clearly worse one "
         f"is rolled back after {clearly['questions_p50']:,} of them as a shadow (p50), "
         f"{clearly['questions_p50'] / per_second:,.0f} s at {per_second:g} questions a second"

@@ -9,8 +9,8 @@ Kind = Literal["pair", "active", "candidate"]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """`failed`: the engine gave no answer; `valid`: it passed the check; `ran`: it runs on its
-    database, None where that was not tried. Latency in milliseconds."""
+    """`failed`: the engine gave no answer; `valid`: it passed the check without a repair; `ran`: it
+    runs on its database, None where that was not tried. Latency in milliseconds."""
 
     failed: bool
     valid: bool

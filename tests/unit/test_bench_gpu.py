@@ -15,6 +15,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from benchmarks import adapters, swaps
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu.server import KEPT_BYTES, Server
 from benchmarks.gpu.steps import STEPS, Session, Step, StepError
@@ -99,6 +100,21 @@ def test_the_variants_of_a_session_are_those_of_the_sweep(tmp_path: Path) -> Non
     (words,) = words_of("sweep", session)
     known = load_sweep(Path(words[1])).variants
     assert [known[w] for before, w in pairwise(words) if before == "--only"]
+
+
+def test_swaps_ask_the_sessions_server_and_adapters_start_their_own(tmp_path: Path) -> None:
+    session = Session(tmp_path, tmp_path, "", port=8123)
+    (words,) = words_of("swaps", session)
+    assert words[words.index("--base-url") + 1] == "http://127.0.0.1:8123"
+    assert [STEPS[name].is_served for name in ("swaps", "adapters")] == [True, False]
+    for name, main in (("swaps", swaps.main), ("adapters", adapters.main)):
+        ((module, *words),) = words_of(name, session)
+        assert module == f"benchmarks.{name}"
+        asked = typer.Typer()
+        asked.command()(main)
+        known = CliRunner().invoke(asked, ["--help"]).stdout
+        assert [word for word in words if word.startswith("--") and word not in known] == []
+        assert str(tmp_path / name) in words
 
 
 def test_without_an_adapter_a_step_says_which_one_makes_it(

@@ -244,3 +244,17 @@ async def test_answers_that_differ_are_told_from_those_that_agree(
     await rollouts.flush()
     (found,) = Evidence(store).report("spider")["rollouts"]
     assert (found["compared"], found["agreement"]) == (2, 0.5)
+
+
+async def test_a_repaired_answer_is_no_merit_of_its_version(
+    asking, table, operate, engine, rollouts, two, store
+):
+    await begin(table, operate, "shadow", two)
+    for sql in (GOOD_SQL, "SELECT nothing FROM nowhere", GOOD_SQL):
+        engine.enqueue(sql)  # the candidate's own, and what its repair finds
+    await ask(asking)
+    await rollouts.flush()
+    (found,) = Evidence(store).report("spider")["rollouts"]
+    assert found["arms"]["active"]["usable"]["value"] == 1.0
+    assert found["arms"]["candidate"]["usable"]["value"] == 0.0
+    assert found["agreement"] == 1.0

@@ -33,13 +33,19 @@ def test_a_run_is_the_same_again():
     assert first[1] % 10 == 0  # a shadow is asked one question in ten
 
 
+def test_only_a_shadow_sees_that_answers_are_others():
+    other = next(c for c in CANDIDATES if c.agreement < Rules.min_agreement)
+    assert run("shadow", other, Rules(), "1")[0] == "roll_back"
+    assert run("canary", other, Rules(), "1")[0] == "promote"
+
+
 def test_the_figure_is_the_worse_of_both_modes(tmp_path):
     result = CliRunner().invoke(app, ["--runs", "10", "--results", str(tmp_path)])
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "rollout_wrong_promotions.json").read_text())
     rows = [r for r in record["rows"] if r["candidate"] == "worse by the margin"]
     assert record["value"] == max(r["promoted"] / r["runs"] for r in rows)
-    assert len(record["rows"]) == 8
+    assert len(record["rows"]) == len(TRAFFIC) * len(CANDIDATES)
     assert all(r["promoted"] + r["rolled_back"] + r["undecided"] == 10 for r in record["rows"])
     assert record["interval"][0] <= record["value"] < record["interval"][1]
 
