@@ -18,8 +18,8 @@ Verdict = Literal["go_on", "promote", "roll_back", "undecided"]
 # Bets in parts of the largest that can't lose everything: the capital is the mean over them, so
 # that none has to be right (a mixture, as in the paper's section on betting with a grid).
 # Simulated, an equal candidate needs 6 % fewer questions than with aGRAPA at the median, and 15 %
-# fewer at the 95th percentile. Without the least stake 8 of 100 rollouts with a margin of 0.02, of versions that
-# differ in 30 % of questions, stay open after 20,000 questions, not 1.
+# fewer at the 95th percentile. Without the least stake 8 of 100 rollouts with a margin of 0.02,
+# of versions that differ in 30 % of questions, stay open after 20,000 questions, not 1.
 STAKES = (0.05, 0.1, 0.2, 0.4, 0.8)
 MAX_BLOCK = 20
 # What may wait for its other half. Little, so that both halves are of the same hour: were they
