@@ -4,25 +4,21 @@ are asked, and each answer is that of the version which it names."""
 import json
 import os
 import random
-import shutil
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
 
-from eval.task.bundle import CORE_FILES, WEIGHTS, read_bundle, write_manifest
-from eval.task.store import add_version, read_aliases
+from benchmarks.variants import BUNDLED, make_variants
+from eval.task.store import read_aliases
 from server.adapters.operations import Operations
 from tests.integration.conftest import ADMIN_KEY
 from tests.integration.live import QUESTION, Live, wait_for
 
-BUNDLED = Path(__file__).parents[2] / "server" / "bundled" / "spider"
 ALIAS = "life"
 # How loud each variant is: far enough apart for their log-probabilities to tell them apart.
 LOUDNESS = (1.0, 0.9, 0.8)
@@ -31,25 +27,10 @@ PROMPT = (
 )
 
 
-def variant(folder: Path, loudness: float) -> Path:
-    """The bundled adapter with its effect scaled, without a fingerprint of its own."""
-    folder.mkdir()
-    for name in CORE_FILES:
-        shutil.copy(BUNDLED / name, folder / name)
-    manifest, path = read_bundle(folder).manifest, folder / WEIGHTS
-    tensors = load_file(path)
-    scaled = {n: t * loudness if ".lora_B." in n else t for n, t in tensors.items()}
-    path.chmod(0o644)
-    save_file(scaled, path, metadata={"format": "pt"})
-    (folder / CORE_FILES[-1]).chmod(0o644)
-    write_manifest(folder, manifest)
-    return folder
-
-
 @pytest.fixture(scope="module")
-def versions(live: Live, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("variants")
-    return [add_version(variant(folder / str(x), x), live.store).short for x in LOUDNESS]
+def versions(live: Live) -> list[str]:
+    """The bundled adapter with its effect scaled, without a fingerprint of its own."""
+    return make_variants(BUNDLED, live.store, LOUDNESS)
 
 
 @pytest.fixture
