@@ -182,6 +182,17 @@ def _adapters(session: Session) -> Iterator[Command]:
     yield python("benchmarks.adapters", "--folder", session.work / "adapters", "--requests", "256")
 
 
+def _blocked(session: Session) -> Iterator[Command]:
+    words = ["--base-url", session.url, "--concurrency", "32"]
+    yield python("benchmarks.blocked_disk", *words)
+
+
+def _rollout(session: Session) -> Iterator[Command]:
+    bundles = ["--active", session.bundle(), "--candidate", session.bundle("seed_recipe")]
+    words = ["--base-url", session.url, "--data", session.data, *bundles]
+    yield python("benchmarks.rollout", *words)
+
+
 STEPS: Mapping[str, Step] = {
     "train": Step(f"train the recipe and publish it as {ALIAS!r}", _train),
     "again": Step("the same once more, as 'again': is the result reproduced?", _again),
@@ -197,5 +208,7 @@ STEPS: Mapping[str, Step] = {
     "speed": Step("training tokens/s against plain TRL, at an equal loss", _speed),
     "sweep": Step("variants of the recipe (--variant)", _sweep),
     "swaps": Step("1,000 swaps of an adapter under load", _swaps, is_served=True),
+    "blocked": Step("a store whose disk hangs, under load", _blocked, is_served=True),
+    "rollout": Step("the starting point as a shadow; after seed_recipe", _rollout, is_served=True),
     "adapters": Step("more adapters than slots, against plain vLLM", _adapters),
 }

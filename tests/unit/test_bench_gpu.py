@@ -102,6 +102,20 @@ def test_the_variants_of_a_session_are_those_of_the_sweep(tmp_path: Path) -> Non
     assert [known[w] for before, w in pairwise(words) if before == "--only"]
 
 
+def test_the_starting_point_is_rolled_out_against_the_adapter(store: Path, tmp_path: Path) -> None:
+    session = session_in(tmp_path)
+    with pytest.raises(StepError, match="seed_recipe"):
+        words_of("rollout", session)
+    made = {"spider": Alias("0123456789ab"), "seed_recipe": Alias("1" * 12)}
+    write_aliases(store, made)
+    (words,) = words_of("rollout", session)
+    after = dict(pairwise(words))
+    assert (after["--active"], after["--candidate"]) == (
+        str(store / "0123456789ab"), str(store / ("1" * 12)),
+    )  # fmt: skip
+    assert after["--base-url"] == words_of("blocked", session)[0][2] == session.url
+
+
 def test_swaps_ask_the_sessions_server_and_adapters_start_their_own(tmp_path: Path) -> None:
     session = Session(tmp_path, tmp_path, "", port=8123)
     (words,) = words_of("swaps", session)
