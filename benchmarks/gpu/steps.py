@@ -188,7 +188,12 @@ def _blocked(session: Session) -> Iterator[Command]:
 
 
 def _rollout(session: Session) -> Iterator[Command]:
-    bundles = ["--active", session.bundle(), "--candidate", session.bundle("seed_recipe")]
+    bundles: list[str | Path] = [
+        "--active",
+        session.bundle(),
+        "--candidate",
+        session.bundle("seed_recipe"),
+    ]
     words = ["--base-url", session.url, "--data", session.data, *bundles]
     yield python("benchmarks.rollout", *words)
 
