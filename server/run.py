@@ -136,12 +136,12 @@ async def serve(settings: Settings) -> None:
         StartError, BaseModelError, EngineStartError, BundleError: it can't start or go on.
     """
     progress = Progress()
-    listeners = [bind(settings.host, settings.port)]
+    addresses = [(settings.host, settings.port)]
+    if settings.admin_keys and settings.admin_port:
+        addresses.append((settings.admin_host, settings.admin_port))
     with contextlib.ExitStack() as stack:
-        if settings.admin_keys and settings.admin_port:
-            listeners.append(bind(settings.admin_host, settings.admin_port))
-        for listener in listeners:
-            stack.enter_context(contextlib.closing(listener))
+        taken = (contextlib.closing(bind(*address)) for address in addresses)
+        listeners = [stack.enter_context(listener) for listener in taken]
         check_machine(settings)
         publish_bundled(settings.store)
         settings = fitted(settings)

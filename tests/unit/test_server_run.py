@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from pydantic import SecretStr
 
 from eval.task.base_model import BASE_MODEL, WEIGHTS_SHA256, BaseModelError
 from eval.task.bundle import BundleError, read_bundle
@@ -306,6 +307,32 @@ async def test_a_server_comes_up_answers_and_ends_with_its_engine_on_sigterm(lif
     assert not sockets[0].exists()
     with pytest.raises(OSError, match=r"refused|Connect"):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_the_admin_api_has_a_listener_of_its_own_and_ends_with_the_server(life, capsys):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        admin_port = free.getsockname()[1]
+    keys = {"admin_keys": [SecretStr("key")], "admin_port": admin_port}
+    serving = asyncio.create_task(run.serve(life.settings.model_copy(update=keys)))
+    port = await asyncio.wait_for(port_of(capsys), 20)
+    headers = {"Authorization": "Bearer key"}
+    async with aiohttp.ClientSession(headers=headers) as client:
+        found = await client.get(f"http://127.0.0.1:{admin_port}/admin/adapters")
+        assert [alias["alias"] for alias in (await found.json())["aliases"]] == ["spider"]
+        assert (await client.get(f"http://127.0.0.1:{port}/admin/adapters")).status == 404
+        assert (await client.get(f"http://127.0.0.1:{admin_port}/health/live")).status == 404
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(serving, 20)
+    with pytest.raises(OSError, match=r"refused|Connect"):
+        await asyncio.open_connection("127.0.0.1", admin_port)
+
+
+async def test_an_admin_port_that_is_taken_keeps_the_server_from_starting(life):
+    with run.bind("127.0.0.1", 0) as taken:
+        keys = {"admin_keys": [SecretStr("key")], "admin_port": taken.getsockname()[1]}
+        with pytest.raises(StartError, match="is taken"):
+            await run.serve(life.settings.model_copy(update=keys))
 
 
 async def test_an_engine_that_cannot_start_ends_the_server_with_its_reason(life):
