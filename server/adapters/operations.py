@@ -114,6 +114,10 @@ class Operations:
             raise OperationError(
                 "illegal_share", "share must be above 0 and at most 1", param="share", hint=hint
             )
+        if mode == "canary" and share == 1:
+            message = "a canary of share 1 leaves no answers to compare with"
+            hint = "promote the version, or let it have less"
+            raise OperationError("illegal_share", message, param="share", hint=hint)
 
         def change(entry: Alias) -> Alias:
             self._expect_version(version)

@@ -201,7 +201,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(
         alias=aliases, tag=tags, mode=st.sampled_from(["shadow", "canary"]),
-        share=st.sampled_from([0.3, 1.0]), automatic=st.booleans(),
+        share=st.sampled_from([0.3, 0.9]), automatic=st.booleans(),
     )  # fmt: skip
     def try_out(self, alias: str, tag: str, mode: Any, share: float, automatic: bool) -> None:
         self.change(self.operate.try_out, mode, alias, self.short[tag], share, automatic=automatic)

@@ -143,6 +143,11 @@ def test_a_rollout_begins_and_may_change_its_mode(operations, versions, mode: Mo
     assert last(operations)["action"] == mode
 
 
+def test_a_canary_leaves_some_questions_to_compare_with(operations, versions, refused):
+    refused("illegal_share", "share", "try_out", "canary", "spider", versions[1], 1)
+    assert operations.try_out("shadow", "spider", versions[1], 1).share == 1
+
+
 @pytest.mark.parametrize("share", [0, -1, 1.5, float("nan"), float("inf")])
 def test_a_share_is_above_0_and_at_most_1(operations, versions, refused, share):
     refused("illegal_share", "share", "try_out", "canary", "spider", versions[1], share)

@@ -133,7 +133,7 @@ async def test_an_asker_of_a_canary_keeps_it_when_the_share_grows(asking, table,
 
 async def test_a_version_that_is_named_is_no_part_of_a_canary(asking, table, operate, two, store):
     old = read_aliases(store)["spider"].active
-    await begin(table, operate, "canary", two)
+    await begin(table, operate, "canary", two, share=0.9)
     assert await ask(asking, 2, model=f"spider@{old}") == [f"spider@{old}"] * 2
 
 
@@ -188,7 +188,7 @@ async def test_a_candidate_that_is_refused_is_rolled_back_at_once(
 ):
     weights = store / two / WEIGHTS
     weights.write_bytes(weights.read_bytes() + b" ")
-    await begin(table, operate, "canary", two)
+    await begin(table, operate, "canary", two, share=0.9)
     await rollouts.flush()
     assert read_aliases(store)["spider"].candidate is None
     assert "tampered" in read_last(store, 1)[0]["detail"]
