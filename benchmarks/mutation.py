@@ -1,9 +1,10 @@
-"""`python -m benchmarks.mutation`: how many small changes of the guard's code its tests notice.
+"""`python -m benchmarks.mutation`: how many small changes of a part's code its tests notice.
 
 mutmut changes one operator, constant or argument at a time and runs the tests that reach the place.
-It works on a copy of the code, so that the tree stays as it is. Writes `guard_mutation_score`: the
-share of the changes that some test fails on, or that take it past its time. Module-level data, such
-as the allow-lists, is not changed by mutmut. All changes take hours; `--share` draws some of them.
+It works on a copy of the code, so that the tree stays as it is. The part is the guard, or what
+admits adapters. Writes `guard_mutation_score` or `admission_mutation_score`: the share of the
+changes that some test fails on, or that take it past its time. Module-level data, such as the
+allow-lists, is not changed by mutmut. All of the guard's take hours; `--share` draws some of them.
 """
 
 import ast
@@ -14,6 +15,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -26,20 +28,58 @@ from eval.task.figure import RESULTS, Figure, write_figure
 GUARD = "sql"
 # Which tables there are is read elsewhere, and tested there.
 NOT_THE_GUARD = frozenset({"ddl", "schema", "tables"})
-# Besides the tests named like a module.
-TESTS = ("check_sql*", "hostile_corpus")
-COPIED = ("eval", "benchmarks", "tests/unit", "tests/fuzz", "tests/fixtures")
-# Tests that start processes, or play for seconds: the others reach the same code.
-LEFT_OUT = "not small_stack and not no_text_ever_raises"
 # Exit codes of mutmut's children, see `mutmut.stats.status_by_exit_code`.
 SURVIVED = {0: "survived", 33: "no tests", 5: "no tests", None: "not checked"}
 # Of pytest: a test failed. Others mean that time ran out or that the process died.
 KILLED = 1
 SKIPPED = 34
-# What mutmut is first asked to run where others are drawn: only then their names are known.
-FIRST = "eval.task.violation.*"
 SEED = 20261202
 
+
+@dataclass(frozen=True)
+class Part:
+    """What is changed: `modules` of the folder `package`; none: all that the check imports.
+
+    `tests` are those beside the ones named like a module, `left_out` those of them that start
+    processes, or play for seconds: the others reach the same code. `first` is what mutmut is asked
+    to run where others are drawn: only then their names are known.
+    """
+
+    figure: str
+    what: str
+    package: str
+    tests: tuple[str, ...]
+    copied: tuple[str, ...]
+    first: str
+    modules: tuple[str, ...] = ()
+    left_out: str = ""
+
+    @property
+    def packages(self) -> list[str]:
+        """What of the copy is no test."""
+        return [name for name in self.copied if not name.startswith("tests")]
+
+
+PARTS = {
+    "guard": Part(
+        "guard_mutation_score",
+        "the guard's code",
+        "eval/task",
+        ("check_sql*", "hostile_corpus"),
+        ("eval", "benchmarks", "tests/unit", "tests/fuzz", "tests/fixtures"),
+        "eval.task.violation.*",
+        left_out="not small_stack and not no_text_ever_raises",
+    ),
+    "admission": Part(
+        "admission_mutation_score",
+        "the code that admits adapters",
+        "server/adapters",
+        ("server_admission*",),
+        ("eval", "benchmarks", "server", "tests/unit", "tests/conftest.py"),
+        "server.adapters.refusal.*",
+        ("admission", "base_shapes", "config", "files", "refusal", "tensors"),
+    ),
+}
 Codes = dict[str, dict[str, int | None]]
 
 
@@ -66,36 +106,41 @@ def guard_modules(root: Path) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def copy_tree(root: Path, folder: Path, modules: Sequence[str]) -> None:
+def copy_tree(root: Path, folder: Path, part: Part, modules: Sequence[str]) -> None:
     """Copy what the tests need from `root` to `folder`, with mutmut's configuration.
 
     Raises:
         MutationError: `root` holds none of the modules or tests.
     """
-    for name in COPIED:
-        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    paths = [f"eval/task/{m}.py" for m in modules if (root / f"eval/task/{m}.py").is_file()]
+    for name in part.copied:
+        if (root / name).is_file():
+            shutil.copy(root / name, folder / name)
+        else:
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(root / name, folder / name, ignore=ignored)
+    paths = [f"{part.package}/{module}.py" for module in modules]
+    paths = [path for path in paths if (root / path).is_file()]
     tests = [
         str(path.relative_to(root))
-        for name in (*TESTS, *modules)
+        for name in (*part.tests, *modules)
         for path in sorted(root.glob(f"tests/unit/test_{name}.py"))
     ]
     if not paths or not tests:
         raise MutationError(f"{root}: no module or no test to run; run from the repository's root")
-    (folder / "pyproject.toml").write_text(_configuration(paths, tests), encoding="utf-8")
+    (folder / "pyproject.toml").write_text(_configuration(part, paths, tests), encoding="utf-8")
 
 
-def _configuration(paths: list[str], tests: list[str]) -> str:
-    options = ["-p", "no:cacheprovider", "-k", LEFT_OUT]
+def _configuration(part: Part, paths: list[str], tests: list[str]) -> str:
+    options = ["-p", "no:cacheprovider", *(["-k", part.left_out] if part.left_out else [])]
     return "\n".join(
         [
             "[tool.pytest.ini_options]",
             'pythonpath = ["."]',
             'addopts = ["--import-mode=importlib", "--noconftest"]',
             "[tool.mutmut]",
-            'source_paths = ["eval/task"]',
+            f"source_paths = [{json.dumps(part.package)}]",
             f"only_mutate = {json.dumps(paths)}",
-            'also_copy = ["eval", "benchmarks"]',
+            f"also_copy = {json.dumps(part.packages)}",
             f"pytest_add_cli_args = {json.dumps(options)}",
             f"pytest_add_cli_args_test_selection = {json.dumps(tests)}",
             "",
@@ -117,10 +162,10 @@ def run_mutmut(folder: Path, children: int, only: Sequence[str]) -> None:
             raise MutationError(log.read()[-2000:])
 
 
-def read_codes(folder: Path) -> Codes:
+def read_codes(folder: Path, part: Part) -> Codes:
     """The exit code of each mutant's tests, by module; None for one that was not run."""
     found = {}
-    for path in sorted(folder.glob("mutants/eval/task/*.py.meta")):
+    for path in sorted(folder.glob(f"mutants/{part.package}/*.py.meta")):
         found[path.name.removesuffix(".py.meta")] = json.loads(path.read_text())["exit_code_by_key"]
     return found
 
@@ -151,7 +196,7 @@ def only_of(codes: Codes, names: Sequence[str]) -> Codes:
     return {m: {n: c for n, c in by_name.items() if n in kept} for m, by_name in codes.items()}
 
 
-def figure_of(codes: Codes, share: float = 1.0) -> Figure:
+def figure_of(codes: Codes, part: Part, share: float = 1.0) -> Figure:
     """Raises MutationError where no mutant was run."""
     rows = rows_of(codes)
     n = sum(row["mutants"] for row in rows)
@@ -160,9 +205,9 @@ def figure_of(codes: Codes, share: float = 1.0) -> Figure:
     seen = n - sum(len(row["unseen"]) for row in rows)
     low, high = wilson(seen, n)
     return Figure(
-        "guard_mutation_score",
+        part.figure,
         value=round(seen / n, 4),
-        unit="share of mutants of the guard's code that its tests notice",
+        unit=f"share of mutants of {part.what} that its tests notice",
         n=n,
         interval=(round(low, 4), round(high, 4)),
         notes=("" if share == 1 else f"a random {share:.0%} of all mutants; ")
@@ -173,9 +218,8 @@ def figure_of(codes: Codes, share: float = 1.0) -> Figure:
 
 
 def main(
-    module: Annotated[
-        list[str] | None, typer.Option(help="Modules of eval/task; default: the guard's.")
-    ] = None,
+    part: Annotated[str, typer.Option(help=f"{' or '.join(PARTS)}.")] = "guard",
+    module: Annotated[list[str] | None, typer.Option(help="Modules; default: the part's.")] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Patterns of mutants' names; default: all.")
     ] = None,
@@ -186,17 +230,20 @@ def main(
     keep: Annotated[Path | None, typer.Option(help="Work here, and leave it.")] = None,
     results: Annotated[Path, typer.Option(help="Where the figure is written.")] = RESULTS,
 ) -> None:
-    """Run mutation testing on the guard."""
+    """Run mutation testing on a part."""
+    if part not in PARTS:
+        raise typer.BadParameter(f"must be {' or '.join(PARTS)}", param_hint="--part")
+    found = PARTS[part]
     folder = keep or Path(tempfile.mkdtemp(prefix="sqlwright-mutation-"))
     try:
-        copy_tree(Path.cwd(), folder, module or guard_modules(Path.cwd()))
+        copy_tree(Path.cwd(), folder, found, module or found.modules or guard_modules(Path.cwd()))
         names = only or []
         if share < 1:
-            run_mutmut(folder, children, [FIRST])
-            names = drawn(read_codes(folder), share)
+            run_mutmut(folder, children, [found.first])
+            names = drawn(read_codes(folder, found), share)
         run_mutmut(folder, children, names)
-        codes = read_codes(folder)
-        figure = figure_of(only_of(codes, names) if share < 1 else codes, share)
+        codes = read_codes(folder, found)
+        figure = figure_of(only_of(codes, names) if share < 1 else codes, found, share)
     except (MutationError, OSError) as error:
         print(f"mutation: error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error

@@ -19,7 +19,6 @@ from server.adapters.base_shapes import linear_shapes
 from server.adapters.collection import Policy, stored_versions
 from server.adapters.evidence import Evidence
 from server.adapters.operations import Mode
-from server.adapters.refusal import Refusal, code_of
 from server.adapters.shell import (
     ENTRY_HEADS,
     EVIDENCE_HEADS,
@@ -40,6 +39,7 @@ from server.adapters.shell import (
     state_cells,
     version_cells,
 )
+from server.adapters.validation import Verdict, validate
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 AliasArgument = Annotated[str, typer.Argument(help="Public name.")]
@@ -117,33 +117,31 @@ def publish(
 
 
 @app.command("validate")
-def validate_folder(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle or of a version.")],
+def validate_folders(
+    bundles: Annotated[list[Path], typer.Argument(help="Folders of bundles or of versions.")],
     base: Annotated[
         Path | None, typer.Option(help="Folder of the base model, to compare hash and shapes.")
     ] = None,
     max_rank: Annotated[int, typer.Option(help="Largest rank that is served.")] = 512,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether a server would let the engine see a bundle; exit status 1 if not."""
+    """Say whether a server would let the engine see bundles; exit status 1 if not all of them.
+
+    As JSON: one line for each, with the milliseconds of processor time beyond hashing."""
     try:
         admission = Admission(max_rank=max_rank)
         if base:
             admission = Admission(weights_sha256(base), linear_shapes(base), max_rank)
-        found = admission.admit(bundle)
-    except (BaseModelError, ValueError, OSError) as error:
+        verdicts = [validate(bundle, admission) for bundle in bundles]
+    except (BaseModelError, OSError) as error:
+        verdicts = [Verdict(bundle, error=error) for bundle in bundles]
+    for verdict in verdicts:
         if as_json:
-            param = error.param if isinstance(error, Refusal) else ""
-            record = {"admitted": False, "code": code_of(error), "param": param}
-            print(json.dumps(record | {"message": str(error)}))
-        raise failure(str(error)) from error
-    manifest = found.manifest
-    if as_json:
-        print(json.dumps({"admitted": True, "digest": found.digest, "rank": manifest.rank}))
-    else:
-        print(
-            f"admitted: {found.short}, rank {manifest.rank} on {', '.join(manifest.target_modules)}"
-        )
+            print(json.dumps(verdict.record()))
+        elif verdict.bundle:
+            print(verdict)
+    if refused := [failure(str(verdict)) for verdict in verdicts if verdict.error]:
+        raise refused[0]
 
 
 @app.command()
