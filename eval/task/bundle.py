@@ -29,6 +29,7 @@ BASE = "base"
 SHORT = re.compile(r"[0-9a-f]{12}")
 VERSION_NAME = re.compile(r"([a-z0-9][a-z0-9._-]{0,63})@([0-9a-f]{12})")
 MAX_JSON_BYTES = 1 << 20
+MAX_JSON_DEPTH = 32
 
 
 class BundleError(ValueError):
@@ -82,7 +83,15 @@ def sha256_file(path: Path) -> str:
 
 def bundle_digest(folder: Path) -> str:
     """sha256 (hex) of the sorted lines `name\\0sha256\\n` over the bundle's three files."""
-    lines = sorted(f"{name}\0{sha256_file(folder / name)}\n" for name in CORE_FILES)
+    return _digest(_hashes(folder))
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {name: sha256_file(folder / name) for name in CORE_FILES}
+
+
+def _digest(hashes: Mapping[str, str]) -> str:
+    lines = sorted(f"{name}\0{sha256}\n" for name, sha256 in hashes.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -104,20 +113,22 @@ def read_bundle(folder: Path) -> Bundle:
         if path.is_symlink() or not path.is_file():
             raise BundleError(f"incomplete: {name} is missing or is no regular file")
     manifest = _manifest(read_json(folder / MANIFEST))
+    hashes = _hashes(folder)
     for name in (CONFIG, WEIGHTS):
-        if manifest.files.get(name) != sha256_file(folder / name):
+        if manifest.files.get(name) != hashes[name]:
             raise BundleError(f"tampered: {name} differs from the hash in {MANIFEST}")
-    return Bundle(folder, bundle_digest(folder), manifest)
+    return Bundle(folder, _digest(hashes), manifest)
 
 
 def _manifest(record: dict[str, Any]) -> Manifest:
     known = {f.name for f in fields(Manifest)}
     if unknown := sorted(set(record) - known):
-        raise BundleError(f"{MANIFEST}: unknown field {unknown[0]!r}")
+        raise BundleError(f"{MANIFEST}: unknown field {unknown[0][:80]!r}")
     if missing := sorted(known - set(record)):
         raise BundleError(f"{MANIFEST}: missing field {missing[0]!r}")
     if record["format_version"] != FORMAT_VERSION:
-        raise BundleError(f"{MANIFEST}: format {record['format_version']!r}, not {FORMAT_VERSION}")
+        found = repr(record["format_version"])[:80]
+        raise BundleError(f"{MANIFEST}: format {found}, not {FORMAT_VERSION}")
     for name, kind in get_type_hints(Manifest).items():
         if not _is_a(record[name], kind):
             raise BundleError(f"{MANIFEST}: field {name!r} must be {kind}")
@@ -125,7 +136,8 @@ def _manifest(record: dict[str, Any]) -> Manifest:
     try:
         manifest.prompt_format  # noqa: B018 - its own checks run
     except ValueError as error:
-        raise BundleError(f"{MANIFEST}: prompt_template, serialisation: {error}") from error
+        message = f"{MANIFEST}: prompt_template, serialisation: {str(error)[:200]}"
+        raise BundleError(message) from error
     return manifest
 
 
@@ -173,12 +185,49 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise BundleError(f"{path.name}: over {MAX_JSON_BYTES} bytes")
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path.name}: can't be read: {error}") from error
+        record = parse_json(path.read_bytes(), MAX_JSON_DEPTH)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path.name}: can't be read: {str(error)[:100]}") from error
     if not isinstance(record, dict):
         raise BundleError(f"{path.name}: must hold an object")
     return record
+
+
+def parse_json(content: bytes, max_depth: int) -> Any:
+    """The value of a JSON text in UTF-8. Refused is what readers understand in different ways: a
+    name that stands twice in an object, NaN and infinity, a byte order mark, other encodings.
+
+    Raises:
+        ValueError: it is no such text, or nests deeper than `max_depth`.
+    """
+    try:
+        value = json.loads(
+            content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number
+        )
+        if not _is_flat(value, max_depth):
+            raise ValueError(f"nests deeper than {max_depth}")
+    except RecursionError as error:
+        raise ValueError(f"nests deeper than {max_depth}") from error
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _is_flat(value: object, depth: int) -> bool:
+    """True if objects and lists nest no deeper than `depth`."""
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_flat(item, depth - 1) for item in inner)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eval.task.bundle import WEIGHTS, Bundle, Manifest, read_bundle
-from eval.task.dialect import resolve_dialect
+from eval.task.dialect import DialectError, resolve_dialect
 from server.adapters.base_shapes import LinearShapes
 from server.adapters.config import LoraShape, read_config
 from server.adapters.files import check_files
 from server.adapters.refusal import Refusal
-from server.adapters.tensors import Tensor, check_values, read_tensors
+from server.adapters.tensors import A, B, Tensor, check_values, layer_of, read_tensors
 
 PREFIX = "base_model.model."
-A, B = ".lora_A.weight", ".lora_B.weight"
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,20 @@ class Admission:
         return bundle
 
     def _check_manifest(self, manifest: Manifest) -> None:
-        _ = manifest.prompt_format, resolve_dialect(manifest.dialect)  # raise where unknown
+        try:
+            resolve_dialect(manifest.dialect)
+        except DialectError as error:
+            raise Refusal("bad_manifest", str(error), "dialect") from error
         if self.base_sha256 and manifest.base_model_sha256 != self.base_sha256:
-            message = f"trained on {manifest.base_model}, not on the base that is served"
+            message = f"trained on {manifest.base_model[:80]}, not on the base that is served"
             raise Refusal("wrong_base", message, "base_model_sha256")
         if self.modules and (others := sorted(set(manifest.target_modules) - self.modules)):
             message = f"this engine serves no adapter of {others[0]}"
             raise Refusal("unsupported_modules", message, "target_modules")
         if manifest.rank > self.max_rank:
-            message = f"{manifest.rank} is over {self.max_rank}; raise SQLWRIGHT_MAX_LORA_RANK"
+            message = (
+                f"{str(manifest.rank)[:20]} is over {self.max_rank}; raise SQLWRIGHT_MAX_LORA_RANK"
+            )
             raise Refusal("rank_too_high", message, "rank")
 
     def _check_tensors(self, tensors: dict[str, Tensor], lora: LoraShape) -> None:
@@ -102,7 +106,7 @@ def _paired(tensors: dict[str, Tensor], lora: LoraShape) -> dict[str, tuple[int,
     """The tensors that there are, as pairs of the rank; for a base whose layers are not known."""
     found: dict[str, tuple[int, int]] = {}
     for name, tensor in tensors.items():
-        layer = name.removesuffix(A).removesuffix(B)
+        layer = layer_of(name)
         is_one = layer.startswith(PREFIX) and layer.rpartition(".")[2] in lora.modules
         if is_one and layer != name and len(tensor.shape) == 2:
             inputs = _size(tensors.get(layer + A), 1)

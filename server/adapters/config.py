@@ -5,29 +5,30 @@ vLLM 0.26 ignores `rank_pattern`, `alpha_pattern` and other initialisations, and
 whose config it does not understand without a word.
 """
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.task.bundle import CONFIG, Manifest
+from eval.task.bundle import CONFIG, Manifest, parse_json
 from server.adapters.refusal import Refusal
 
 MAX_DEPTH = 8
 MAX_RANK = 512
+MAX_ALPHA = 1_000_000
 MAX_MODULES = 64
 # Fields that change nothing in how an adapter is served.
 HARMLESS = frozenset(
     {
-        "base_model_name_or_path", "inference_mode", "init_lora_weights", "lora_dropout",
-        "megatron_core", "peft_version", "qalora_group_size", "revision",
+        "base_model_name_or_path", "inference_mode", "lora_dropout", "megatron_core",
+        "peft_version", "qalora_group_size", "revision",
     }
 )  # fmt: skip
-# Fields with the only value that is served; PEFT writes them all.
-FIXED: Mapping[str, Any] = {
-    "peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none",
+# Fields with the only values that are served; PEFT writes them all. Other beginnings (PiSSA, OLoRA,
+# LoftQ) change the base, which the engine does not.
+SERVED: Mapping[str, tuple[Any, ...]] = {
+    "peft_type": ("LORA",), "task_type": ("CAUSAL_LM",), "bias": ("none",),
+    "init_lora_weights": (True, False, "gaussian", "orthogonal"),
 }  # fmt: skip
 
 
@@ -63,37 +64,12 @@ def read_config(folder: Path, manifest: Manifest) -> LoraShape:
 
 def _load(content: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(content, object_pairs_hook=_object, parse_constant=_no_number)
-    except RecursionError as error:
-        raise Refusal("bad_config", f"nests deeper than {MAX_DEPTH}", CONFIG) from error
+        record = parse_json(content, MAX_DEPTH)
     except ValueError as error:
-        raise Refusal("bad_config", f"is no JSON: {str(error)[:100]}", CONFIG) from error
+        raise Refusal("bad_config", f"can't be read: {str(error)[:100]}", CONFIG) from error
     if not isinstance(record, dict):
         raise Refusal("bad_config", "must hold one object", CONFIG)
-    if _depth(record) > MAX_DEPTH:
-        raise Refusal("bad_config", f"nests deeper than {MAX_DEPTH}", CONFIG)
     return record
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):  # parsers differ in which of them counts
-        raise ValueError("a name stands twice in an object")
-    return found
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number")
-
-
-def _depth(value: object) -> int:
-    if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
-    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _rank(value: object) -> str:
@@ -102,8 +78,10 @@ def _rank(value: object) -> str:
 
 
 def _alpha(value: object) -> str:
-    is_one = isinstance(value, int | float) and _is_number(value) and 0 < value <= 1e6
-    return "" if is_one else "a number over 0"
+    is_one = (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_ALPHA
+    )
+    return "" if is_one else f"a number over 0, up to {MAX_ALPHA}"
 
 
 def _modules(value: object) -> str:
@@ -125,10 +103,10 @@ REQUIRED: Mapping[str, Callable[[object], str]] = {
 
 def _check_option(name: str, value: object) -> None:
     """A field that is not served must be off: absent, null, false or empty."""
-    if name in FIXED:
-        if value != FIXED[name]:
-            message = f"must be {FIXED[name]!r}, not {_shown(value)}"
-            raise Refusal("unsupported_field", message, name)
+    if name in SERVED:
+        if value not in SERVED[name]:
+            wanted = " or ".join(map(repr, SERVED[name]))
+            raise Refusal("unsupported_field", f"must be {wanted}, not {_shown(value)}", name)
     elif name not in REQUIRED and name not in HARMLESS and value not in (None, False, {}, []):
         message = f"{_shown(value)} is not served; train without it"
         raise Refusal("unsupported_field", message, name)

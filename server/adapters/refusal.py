@@ -4,6 +4,8 @@ from typing import Final
 
 from eval.task.bundle import BundleError
 
+MAX_TEXT = 400
+
 CODES: Final = (
     "illegal_name",
     "missing",  # no folder, or a file of the bundle is not there
@@ -48,9 +50,17 @@ class Refusal(BundleError):
 
     def __init__(self, code: str, message: str, param: str = "") -> None:
         self.code = code
-        self.param = param[:200]
+        self.param = _printable(param[:200])
         where = f"{self.param}: " if param else ""
-        super().__init__(f"{code}: {where}{message}")
+        super().__init__(f"{code}: {where}{_printable(message[:MAX_TEXT])}")
+
+
+def _printable(text: str) -> str:
+    """`text` with escapes for what moves a terminal's cursor or can't be encoded: names of files
+    and tensors are the adapter's own."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def code_of(error: Exception) -> str:

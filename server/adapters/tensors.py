@@ -5,23 +5,26 @@ each tensor, then the tensors (huggingface.co/docs/safetensors). Nothing is allo
 of the header: every number is compared with the file's size first.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from eval.task.bundle import WEIGHTS
+from eval.task.bundle import WEIGHTS, parse_json
 from server.adapters.refusal import Refusal
 
 MAX_HEADER_BYTES = 4 << 20
-MAX_TENSORS = 20_000
+HEADER_DEPTH = 3
+MAX_TENSORS = 10_000
 MAX_DIMENSIONS = 4
+# A header of so many matrices has 5 each; so it is known before it is parsed how long that takes.
+MAX_COMMAS = 6 * MAX_TENSORS
 # Bytes, bits of the fraction, and the largest exponent, which is that of NaN and infinity.
 DTYPES = {"F32": (4, 23, 0xFF), "F16": (2, 10, 0x1F), "BF16": (2, 7, 0xFF)}
 # No trained weight is over 2 ** 15; one like that turns every sum around it to infinity.
 MAX_EXPONENT = 15
 CHUNK_BYTES = 1 << 22
 METADATA = "__metadata__"
+A, B = ".lora_A.weight", ".lora_B.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,9 @@ def read_tensors(file: BinaryIO, size: int) -> dict[str, Tensor]:
         Refusal: the header is none, or the tensors do not fill the rest of the file one by one.
     """
     header, begin = _header(file, size)
-    header.pop(METADATA, None)
+    notes = header.pop(METADATA, {})
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        raise Refusal("bad_header", "must hold texts", METADATA)
     if not 0 < len(header) <= MAX_TENSORS:
         raise Refusal("bad_header", f"{len(header)} tensors, not 1 to {MAX_TENSORS}", WEIGHTS)
     tensors = [_tensor(name, entry, begin) for name, entry in header.items()]
@@ -62,20 +67,14 @@ def _header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
         message = f"a header of {length} bytes in a file of {size}"
         raise Refusal("bad_header", message, WEIGHTS)
+    text = file.read(length)
+    if text[:1] != b"{" or text.count(b",") > MAX_COMMAS:
+        raise Refusal("bad_header", f"is no object of up to {MAX_TENSORS} tensors", WEIGHTS)
     try:
-        header = json.loads(file.read(length), object_pairs_hook=_object)
-    except (ValueError, RecursionError) as error:
-        raise Refusal("bad_header", f"is no JSON: {str(error)[:100]}", WEIGHTS) from error
-    if not isinstance(header, dict):
-        raise Refusal("bad_header", "must hold one object", WEIGHTS)
+        header = parse_json(text, HEADER_DEPTH)
+    except ValueError as error:
+        raise Refusal("bad_header", f"can't be read: {str(error)[:100]}", WEIGHTS) from error
     return header, 8 + length
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands twice in an object")
-    return found
 
 
 def _tensor(name: str, entry: object, begin: int) -> Tensor:
@@ -102,10 +101,15 @@ def _are_sizes(value: object) -> bool:
     )
 
 
+def layer_of(name: str) -> str:
+    """The layer of a tensor that is one of its factors; of another one its name."""
+    return name.removesuffix(A).removesuffix(B)
+
+
 def check_values(file: BinaryIO, tensors: dict[str, Tensor]) -> None:
-    """Raise Refusal where a value is NaN, infinite or too large for any weight, or where all of the
-    adapter's second factors are zero, so that it changes nothing."""
-    changes = False
+    """Raise Refusal where a value is NaN, infinite or too large for any weight, or where one factor
+    of each layer is zero, so that the adapter changes nothing."""
+    zeros = set()
     for tensor in tensors.values():
         _, bits, top = DTYPES[tensor.dtype]
         largest, is_zero = _largest_exponent(file, tensor, bits, top)
@@ -114,9 +118,11 @@ def check_values(file: BinaryIO, tensors: dict[str, Tensor]) -> None:
         if largest - top // 2 >= MAX_EXPONENT:
             message = f"holds a value of 2 ** {largest - top // 2} or more"
             raise Refusal("out_of_range", message, tensor.name)
-        changes = changes or ("lora_B" in tensor.name and not is_zero)
-    if not changes:
-        raise Refusal("no_effect", "every lora_B is zero: the adapter changes nothing", WEIGHTS)
+        if is_zero:
+            zeros.add(layer_of(tensor.name))
+    if not set(map(layer_of, tensors)) - zeros:
+        message = "a factor of every layer is zero: the adapter changes nothing"
+        raise Refusal("no_effect", message, WEIGHTS)
 
 
 def _largest_exponent(file: BinaryIO, tensor: Tensor, bits: int, top: int) -> tuple[int, bool]:
