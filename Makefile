@@ -2,6 +2,7 @@
 # make train: train and publish the bundled adapter (one GPU, Spider in data/).
 # make fuzz SECONDS=3600: random queries, then random bytes, against the guard, half the time each.
 # make mutate-guard: how many changes of the guard's code its tests notice (hours; ARGS="--share 0.2": a fifth).
+# make mutate-admission: the same of the code that admits adapters (minutes).
 # make lifecycle: 10,000 steps of the state machine of adapters' life.
 # make guard-engines: 10,000 generated queries on each real engine.
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SECONDS ?= 600
 
-.PHONY: serve train test lint types install clean fuzz mutate-guard guard-engines lifecycle
+.PHONY: serve train test lint types install clean fuzz mutate-guard mutate-admission guard-engines lifecycle
 
 serve:
 	@$(PYTHON) -m server.install serve --venv $(VENV)
@@ -37,6 +38,10 @@ fuzz: install
 mutate-guard: install
 	$(BIN)/python -m pip install -q -e '.[fuzz]'
 	$(BIN)/python -m benchmarks.mutation $(ARGS)
+
+mutate-admission: install
+	$(BIN)/python -m pip install -q -e '.[fuzz]'
+	$(BIN)/python -m benchmarks.mutation --part admission $(ARGS)
 
 guard-engines: install
 	SQLWRIGHT_GUARD_QUERIES=10000 $(BIN)/python -m pytest tests/integration/test_guard_engines.py $(ARGS)
