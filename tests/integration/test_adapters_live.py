@@ -1,6 +1,7 @@
 """Adapters' life on a real engine: a shadow is compared and promoted, names flip while questions
 are asked, and each answer is that of the version which it names."""
 
+import hashlib
 import json
 import os
 import random
@@ -9,12 +10,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.hostile_adapters.draft import Kind
+from benchmarks.hostile_adapters.kinds import KINDS
 from benchmarks.variants import BUNDLED, make_variants
-from eval.task.store import read_aliases
+from eval.task.bundle import BundleError, bundle_digest
+from eval.task.store import Alias, read_aliases, write_aliases
+from server.adapters.files import check_files
 from server.adapters.operations import Operations
 from tests.integration.conftest import ADMIN_KEY
 from tests.integration.live import QUESTION, Live, wait_for
@@ -157,3 +164,41 @@ def _leave_early(live: Live) -> None:
     )
     with pytest.raises((TimeoutError, urllib.error.URLError)):
         urllib.request.urlopen(request, timeout=0.05)
+
+
+def hostile_version(live: Live, kind: Kind, folder: Path) -> str:
+    """Put one of `kind` into the store, under the name that fits it; what it is called there."""
+    kind.make(BUNDLED, folder)
+    try:
+        check_files(folder)  # a pipe would keep us waiting
+        short = bundle_digest(folder)[:12]
+    except BundleError:
+        short = hashlib.sha256(kind.name.encode()).hexdigest()[:12]
+    if os.path.lexists(folder):  # there is a kind of which nothing is left
+        folder.rename(live.store / short)
+    return short
+
+
+def test_hostile_adapters_change_nothing_for_others(
+    live: Live, life: Operations, tmp_path: Path
+) -> None:
+    """One kind in five of `benchmarks.hostile_adapters`, each pointed at in its turn."""
+    before = [logprobs(live, model) for model in ("spider", ALIAS)]
+    good, codes = read_aliases(live.store), {}
+    for number, kind in enumerate(KINDS[::5]):
+        short = hostile_version(live, kind, tmp_path / str(number))
+        write_aliases(live.store, {**good, "hostile": Alias(short)})
+        wait_for(partial(refusals, live, short), 60)
+        codes[kind.name] = refusals(live, short)[0]["code"]
+        status, answer = live.post("/v1/completions", {"model": "hostile", "prompt": "x"})
+        assert (status, answer["error"]["code"]) == (404, "adapter_not_found")
+    write_aliases(live.store, good)
+    assert len(codes) >= 40
+    assert codes == {kind.name: kind.code for kind in KINDS[::5]}
+    after = [logprobs(live, model) for model in ("spider", ALIAS)]
+    assert [name for name, _ in after] == [name for name, _ in before]
+    assert all(is_near(a, b) for (_, a), (_, b) in zip(before, after, strict=True))
+
+
+def refusals(live: Live, short: str) -> list[dict[str, Any]]:
+    return [line for line in live.log_lines("adapter_refused") if line["version"] == short]
